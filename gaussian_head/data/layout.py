@@ -1,0 +1,128 @@
+"""Every file name of a subject folder, spelled once (formats: docs/formats.md, specs/gaussian_head.md a)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+VIDEO_FPS = 25
+"""Frames per second of a subject folder, whatever the raw video had."""
+SPEECH_HZ = 16_000
+"""Sample rate of a subject folder's sound."""
+
+AUDIO_FEATURE_FILES = {
+    "mel": "aud_mel.npy",
+    "deepspeech": "aud_ds.npy",
+    "esperanto": "aud_eo.npy",
+    "hubert": "aud_hu.npy",
+    "wavlm": "aud_wavlm.npy",
+    "ave": "aud_ave.npy",
+}
+"""Audio-feature arrays [frames, window, width] by extractor."""
+
+# Parsing colours as RGB triples, that is, as read by an RGB reader (OpenCV's BGR order is what the field documents).
+PARSING_HEAD = (0, 0, 255)
+PARSING_HAIR = (0, 0, 0)
+PARSING_MOUTH = (100, 100, 100)
+PARSING_NECK = (0, 255, 0)
+PARSING_TORSO = (255, 0, 0)
+PARSING_BACKGROUND = (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class SubjectLayout:
+    """Paths inside `data/<ID>/`. Frame numbers k are 0, 1, 2 ... without padding and never shift."""
+
+    root: Path
+
+    @property
+    def subject(self) -> str:
+        """The subject's ID: the folder's name."""
+        return self.root.resolve().name
+
+    @property
+    def video(self) -> Path:
+        """The user's raw video."""
+        return self.root / f"{self.subject}.mp4"
+
+    @property
+    def manifest(self) -> Path:
+        """JSON: per stage its version, the hashes of its inputs, rates, units, frames dropped."""
+        return self.root / "manifest.json"
+
+    @property
+    def speech(self) -> Path:
+        """PCM wav, 16 kHz mono."""
+        return self.root / "aud.wav"
+
+    def audio_features(self, extractor: str) -> Path:
+        """Array [frames, window, width] of one extractor; a `.json` of the same stem describes it."""
+        return self.root / AUDIO_FEATURE_FILES[extractor]
+
+    def frame(self, k: int) -> Path:
+        """JPEG, the resampled and cropped frame."""
+        return self.root / "ori_imgs" / f"{k}.jpg"
+
+    def landmarks68(self, k: int) -> Path:
+        """Text, 68 rows `x y` in px; absent when no face was found."""
+        return self.root / "ori_imgs" / f"{k}.lms"
+
+    @property
+    def mesh_landmarks(self) -> Path:
+        """npy float32 [frames, 478, 3]: x, y in px and MediaPipe's relative z in px; NaN rows where no face was found."""
+        return self.root / "landmarks478.npy"
+
+    @property
+    def landmarks_3d(self) -> Path:
+        """npy float32 [frames, 478, 3]: pose-free landmarks in the head frame, metres (tracking)."""
+        return self.root / "lm3d.npy"
+
+    @property
+    def landmarks_3d_valid(self) -> Path:
+        """npy bool [frames]: False where the landmarks of `lm3d.npy` are interpolated."""
+        return self.root / "lm3d_valid.npy"
+
+    def parsing(self, k: int) -> Path:
+        """PNG, the PARSING_* colours."""
+        return self.root / "parsing" / f"{k}.png"
+
+    @property
+    def background(self) -> Path:
+        """JPEG, the static background without the person."""
+        return self.root / "bc.jpg"
+
+    def gt_image(self, k: int) -> Path:
+        """JPEG, the frame with its background replaced by `bc.jpg`: the training target."""
+        return self.root / "gt_imgs" / f"{k}.jpg"
+
+    def torso_image(self, k: int) -> Path:
+        """PNG RGBA, neck and torso, in-painted upward under the head."""
+        return self.root / "torso_imgs" / f"{k}.png"
+
+    def teeth_mask(self, k: int) -> Path:
+        """npy bool [H, W], True on teeth."""
+        return self.root / "teeth_mask" / f"{k}.npy"
+
+    @property
+    def action_units(self) -> Path:
+        """OpenFace CSV, one row a frame."""
+        return self.root / "au.csv"
+
+    @property
+    def track_params(self) -> Path:
+        """torch dict of tensors: id, exp, euler [frames, 3] rad, trans [frames, 3] decimetres, focal [1] px."""
+        return self.root / "track_params.pt"
+
+    def transforms(self, split: str) -> Path:
+        """JSON of `train` or `val`: focal_len, cx, cy, frames [{img_id, aud_id, transform_matrix}]."""
+        return self.root / f"transforms_{split}.json"
+
+    @property
+    def report(self) -> Path:
+        """PNG, the one-page picture of the preprocessing."""
+        return self.root / "report.png"
+
+    @property
+    def truth(self) -> Path:
+        """Folder of a procedural subject's true cameras, landmarks, mouth shapes and masks."""
+        return self.root / "truth"
