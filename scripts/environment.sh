@@ -1,0 +1,19 @@
+# Sourced by the other scripts: sets root and python (.venv's, else the active environment's), and require_args.
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+python=$root/.venv/bin/python
+[[ -x $python ]] || python=python
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+
+require_args() { # COUNT USAGE ARGS...: print the usage line and stop when help is asked for or arguments are missing
+  local count=$1 usage=$2
+  shift 2
+  case ${1:-} in -h | --help)
+    echo "$usage"
+    exit 0
+    ;;
+  esac
+  if (($# < count)) || { ((count > 0)) && [[ $1 == -* ]]; }; then
+    echo "$usage" >&2
+    exit 2
+  fi
+}

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Set up, lint, and run the whole test suite; fails when anything fails.
+set -euo pipefail
+source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
+require_args 0 "usage: scripts/test.sh [flags of pytest]" "$@"
+cd -- "$root"
+bash scripts/setup.sh
+python=$root/.venv/bin/python
+"$python" -m ruff check .
+"$python" -m ruff format --check .
+exec "$python" -m pytest "$@"
