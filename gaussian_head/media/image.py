@@ -1,0 +1,86 @@
+"""Pictures on disk: RGB in memory, whatever the order of the codec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
+
+from gaussian_head.errors import UserError
+from gaussian_head.media.files import write_bytes
+
+REMEDY = "make it with: python -m data_utils.process VIDEO (it skips what is up to date)"
+
+
+def read_rgb(path: Path) -> UInt8[ndarray, "H W 3"]:
+    """Read a picture as RGB in 0..255; an alpha channel is dropped, grey becomes RGB.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        UserError: The file is no picture.
+    """
+    return cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def read_rgba(path: Path) -> UInt8[ndarray, "H W 4"]:
+    """Read a picture as RGB with straight (not premultiplied) alpha in 0..255; a picture without alpha is opaque.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        UserError: The file is no picture.
+    """
+    image = _decode(path, cv2.IMREAD_UNCHANGED)
+    if image.ndim == 2:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGBA)
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGBA)
+
+
+def write_jpeg(path: Path, rgb: UInt8[ndarray, "H W 3"], quality: int = 97) -> None:
+    """Write a JPEG atomically, without chroma subsampling (thin red lip edges survive).
+
+    Args:
+        path: Where; parent folders are made.
+        rgb: RGB in 0..255.
+        quality: 1..100.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    _encode(path, ".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
+
+
+def write_png(path: Path, image: UInt8[ndarray, "H W *C"]) -> None:
+    """Write a PNG atomically: grey [H, W], RGB [H, W, 3] or RGBA [H, W, 4], 0..255."""
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR)
+    _encode(path, ".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+
+
+def resize(image: ndarray, width: int, height: int) -> ndarray:
+    """Resize a float or uint8 picture [H, W] or [H, W, C]: area averaging when it shrinks, cubic when it grows.
+
+    Values keep their type and range (cubic overshoot of uint8 is clipped; of float it is not).
+    """
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = width * height < image.shape[0] * image.shape[1]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def _decode(path: Path, flags: int) -> ndarray:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; {REMEDY}.")
+    image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), flags) if path.stat().st_size else None
+    if image is None:
+        raise UserError(f"{path} is not a readable picture (empty or damaged); delete it and {REMEDY}.")
+    return image
+
+
+def _encode(path: Path, suffix: str, image: ndarray, options: list[int]) -> None:
+    done, buffer = cv2.imencode(suffix, image, options)
+    if not done:
+        raise ValueError(f"{path}: cannot encode an array of shape {image.shape} and type {image.dtype} as {suffix}.")
+    write_bytes(path, buffer.tobytes())

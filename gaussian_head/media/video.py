@@ -1,0 +1,269 @@
+"""Video in and out, as streams of RGB frames in constant memory.
+
+Time 0 is the video stream's start. Rotation and non-square pixels told by the container are applied on reading.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
+
+from gaussian_head.errors import UserError
+from gaussian_head.media.audio import fit_length, load_audio
+from gaussian_head.media.files import replacing
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+
+SOUND_HZ = 48_000
+"""Sample rate of the sound muxed into our videos."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file says about itself; width and height in px as shown (rotated, square pixels)."""
+
+    width: int
+    height: int
+    fps: float
+    frames: int | None
+    """Announced number of frames, where the container announces one."""
+    duration_s: float | None
+    """Announced length of the picture, where the container announces one."""
+    has_audio: bool
+
+
+@contextmanager
+def open_container(path: Path) -> Iterator[InputContainer]:
+    """Open a media file for reading.
+
+    Raises:
+        FileNotFoundError: No such file.
+        UserError: The file is empty, truncated or no media file.
+    """
+    import av
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist (or is no file); give the path of a video or sound file.")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty (0 bytes); copy or record it again.")
+    try:
+        container = av.open(str(path))
+    except av.error.FFmpegError as error:
+        raise UserError(
+            f"{path} is not a readable media file, or is truncated ({error.strerror}); "
+            "copy it again, or re-encode it as mp4."
+        ) from error
+    with container:
+        yield container
+
+
+def probe_video(path: Path) -> VideoInfo:
+    """Look at a video's header and first frame.
+
+    Raises:
+        FileNotFoundError: No such file.
+        UserError: The file is empty, truncated, or no video.
+    """
+    with open_container(path) as container:
+        stream = _video_stream(container, path)
+        has_audio = bool(container.streams.audio)
+        first = next(_decode(container, path), None)
+        if first is None:
+            raise UserError(
+                f"{path} holds no picture that can be decoded (truncated?); copy it again, or re-encode it."
+            )
+        height, width = _to_rgb(first, stream.sample_aspect_ratio).shape[:2]
+        duration = float(stream.duration * stream.time_base) if stream.duration else None
+        return VideoInfo(width, height, float(_rate(stream)), stream.frames or None, duration, has_audio)
+
+
+def read_frames(path: Path) -> Iterator[tuple[float, UInt8[ndarray, "H W 3"]]]:
+    """Decode every frame: (time in seconds, RGB 0..255), in order of time.
+
+    Raises:
+        FileNotFoundError: No such file.
+        UserError: The file is no video, or its picture ends well before its announced end (truncated).
+    """
+    with open_container(path) as container:
+        stream = _video_stream(container, path)
+        start = stream.start_time
+        last = -math.inf
+        for frame in _decode(container, path):
+            if frame.pts is None:
+                continue
+            start = frame.pts if start is None else start
+            time_s = float((frame.pts - start) * frame.time_base)
+            if time_s > last:
+                last = time_s
+                yield time_s, _to_rgb(frame, stream.sample_aspect_ratio)
+        _check_complete(path, stream, last)
+
+
+def read_frames_at(path: Path, fps: float) -> Iterator[UInt8[ndarray, "H W 3"]]:
+    """Decode at another frame rate, by time: frame i is the source frame nearest to i / fps seconds.
+
+    No drift: the number of frames is the picture's length times `fps`, whatever the source's rate, constant or not.
+
+    Raises:
+        As `read_frames`.
+    """
+    period = 1 / probe_video(path).fps
+    index = 0
+    held: tuple[float, ndarray] | None = None
+    for time_s, rgb in read_frames(path):
+        while held is not None and index / fps < (held[0] + time_s) / 2:
+            yield held[1]
+            index += 1
+        held = (time_s, rgb)
+    while held is not None and index / fps < held[0] + period - 1e-3 / fps:
+        yield held[1]
+        index += 1
+
+
+class VideoWriter:
+    """Stream RGB frames into an H.264 mp4 (yuv420p, BT.709), with sound; the file appears, whole, when it is closed.
+
+    Use as a context manager; leaving it by an exception leaves an earlier file of that name untouched.
+    """
+
+    def __init__(
+        self, path: Path, fps: float, width: int, height: int, audio: Path | None = None, *,
+        audio_start_s: float = 0.0, crf: int = 16,
+    ) -> None:  # fmt: skip
+        """Prepare to write.
+
+        Args:
+            path: The mp4.
+            fps: Frames per second.
+            width: Of the frames given, px; an odd size gains one repeated column.
+            height: Likewise.
+            audio: Any file with sound, muxed as AAC; trimmed or padded with silence to the picture's length.
+            audio_start_s: Second of `audio` that belongs to the first frame.
+            crf: H.264 quality, smaller is better.
+        """
+        self.path, self.size = Path(path), (height, width)
+        self._fps, self._crf = Fraction(fps).limit_denominator(1001 * 240), crf
+        self._speech = None if audio is None else load_audio(audio, SOUND_HZ)[round(audio_start_s * SOUND_HZ) :]
+        self._frames = 0
+        self._samples = 0
+
+    def __enter__(self) -> VideoWriter:
+        import av
+
+        self._replacing = replacing(self.path)
+        self._container = av.open(str(self._replacing.__enter__()), "w", options={"movflags": "faststart"})
+        self._video = self._container.add_stream("libx264", rate=self._fps)
+        self._video.height, self._video.width = (side + side % 2 for side in self.size)
+        self._video.pix_fmt = "yuv420p"
+        self._video.options = {"crf": str(self._crf), "preset": "veryfast"}
+        for name in ("colorspace", "color_primaries", "color_trc", "color_range"):
+            setattr(self._video.codec_context, name, 1)  # 1: BT.709 in each of the first three, limited range
+        self._sound = None
+        if self._speech is not None:
+            self._sound = self._container.add_stream("aac", rate=SOUND_HZ, layout="mono")
+            self._sound.bit_rate = 160_000
+        return self
+
+    def write(self, rgb: UInt8[ndarray, "H W 3"]) -> None:
+        """Append one frame, RGB in 0..255, of the size given at the start."""
+        import av
+
+        if rgb.shape != (*self.size, 3) or rgb.dtype != np.uint8:
+            raise ValueError(f"{self.path}: frames must be {(*self.size, 3)} uint8, got {rgb.shape} {rgb.dtype}.")
+        odd = [(0, side % 2) for side in self.size]
+        if any(after for _, after in odd):
+            rgb = np.pad(rgb, [*odd, (0, 0)], mode="edge")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+        frame = frame.reformat(
+            format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", interpolation=_exact_conversion()
+        )
+        frame.pts, frame.time_base = self._frames, 1 / self._fps
+        self._container.mux(self._video.encode(frame))
+        self._frames += 1
+        self._write_sound(until=int(self._frames / self._fps * SOUND_HZ))
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+        try:
+            if kind is None:
+                self._container.mux(self._video.encode(None))
+                if self._sound is not None:
+                    self._container.mux(self._sound.encode(None))
+            self._container.close()
+        except BaseException as failure:
+            if not self._replacing.__exit__(type(failure), failure, failure.__traceback__):
+                raise
+        return self._replacing.__exit__(kind, error, trace)
+
+    def _write_sound(self, until: int) -> None:
+        import av
+
+        if self._sound is None or until <= self._samples:
+            return
+        chunk = fit_length(self._speech[self._samples : until], until - self._samples)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(chunk[None]), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = SOUND_HZ, self._samples, Fraction(1, SOUND_HZ)
+        self._container.mux(self._sound.encode(frame))
+        self._samples = until
+
+
+def _video_stream(container, path: Path):  # noqa: ANN001, ANN202 -- PyAV is optional at import time
+    if not container.streams.video:
+        raise UserError(f"{path} is not a video: it has no picture; give a video file.")
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def _rate(stream) -> Fraction:  # noqa: ANN001
+    return stream.average_rate or stream.guessed_rate or Fraction(25)
+
+
+def _decode(container, path: Path) -> Iterator[VideoFrame]:  # noqa: ANN001
+    import av
+
+    try:
+        yield from container.decode(video=0)
+    except av.error.FFmpegError as error:
+        raise UserError(
+            f"{path}: its picture cannot be decoded to the end ({error.strerror}), it is damaged or truncated; "
+            "copy it again, or re-encode it."
+        ) from error
+
+
+def _to_rgb(frame: VideoFrame, pixel_aspect: Fraction | None) -> UInt8[ndarray, "H W 3"]:
+    """Convert to RGB as shown: square pixels, upright."""
+    width = round(frame.width * float(pixel_aspect or 1))
+    rgb = frame.to_ndarray(format="rgb24", width=width, interpolation=_exact_conversion())
+    return np.ascontiguousarray(np.rot90(rgb, k=round(frame.rotation / 90) % 4))
+
+
+def _exact_conversion() -> int:
+    """Swscale's flags; its fast default darkens every picture by more than one level."""
+    from av.video.reformatter import Interpolation
+
+    exact = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+    return Interpolation.BICUBIC | exact
+
+
+def _check_complete(path: Path, stream, last_time_s: float) -> None:  # noqa: ANN001
+    if not stream.duration:
+        return
+    announced, end = float(stream.duration * stream.time_base), last_time_s + float(1 / _rate(stream))
+    if end < 0.95 * announced - 0.2:
+        raise UserError(
+            f"{path} is truncated: it announces {announced:.1f} s of picture and holds {max(end, 0):.1f} s; "
+            "copy it again, or re-encode what is there."
+        )
