@@ -1,0 +1,96 @@
+"""Finds the compiled operators on first use, or explains why there are none. Importing this loads nothing."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+CPU_LIBRARY = Path(__file__).with_name("_operators_cpu.so")
+HOW_TO_BUILD = (
+    "build it with `pip install .` or, in a checkout, `python setup.py build_ext --inplace` (needs a C++ compiler)"
+)
+IMPLEMENTATIONS = ("auto", "cpu", "reference")
+ENVIRONMENT = "GAUSSIAN_HEAD_OPERATORS"
+"""Environment variable that replaces `auto` by one of `IMPLEMENTATIONS`."""
+
+
+class LibraryMissingError(RuntimeError):
+    """The compiled library was asked for by name but cannot be loaded."""
+
+
+@functools.cache
+def _load() -> ctypes.CDLL | str:
+    """Load the CPU library once; on failure return the reason, which is remembered."""
+    if not CPU_LIBRARY.is_file():
+        return f"{CPU_LIBRARY.name} is not in {CPU_LIBRARY.parent}"
+    try:
+        return ctypes.CDLL(str(CPU_LIBRARY))
+    except OSError as error:
+        return f"{CPU_LIBRARY.name} does not load: {error}"
+
+
+def cpu_library() -> ctypes.CDLL:
+    """Return the compiled CPU operators.
+
+    Raises:
+        LibraryMissingError: Not built or not loadable; says how to build it.
+    """
+    library = _load()
+    if isinstance(library, str):
+        raise LibraryMissingError(f"The compiled operators are missing ({library}); {HOW_TO_BUILD}.")
+    return library
+
+
+@functools.cache
+def _warn_once(reason: str) -> None:
+    logger.warning("%s Falling back to plain PyTorch, which is many times slower.", reason)
+
+
+def choose(implementation: str, tensor: Tensor, operator: str) -> str:
+    """Decide which implementation runs `operator` on tensors like `tensor`.
+
+    Args:
+        implementation: `auto` (the fastest that fits), `cpu` or `reference`. `auto` obeys $GAUSSIAN_HEAD_OPERATORS.
+        tensor: One of the operator's arguments.
+        operator: Name for messages.
+
+    Returns:
+        `cpu` or `reference`.
+
+    Raises:
+        ValueError: Unknown name, or `cpu` with tensors it cannot take.
+        NotImplementedError: A CUDA implementation was asked for.
+        LibraryMissingError: `cpu` was asked for and is not built.
+    """
+    wanted = implementation if implementation != "auto" else os.environ.get(ENVIRONMENT, "auto")
+    if wanted == "cuda":
+        raise NotImplementedError(
+            f"{operator}: there are no CUDA kernels yet; use 'auto' (plain PyTorch on CUDA tensors)."
+        )
+    if wanted not in IMPLEMENTATIONS:
+        raise ValueError(f"{operator}: implementation must be one of {IMPLEMENTATIONS}, got {wanted!r}.")
+    if wanted == "reference":
+        return "reference"
+    fits = tensor.device.type == "cpu" and tensor.dtype == torch.float32
+    if implementation == "cpu":
+        if not fits:
+            raise ValueError(f"{operator}: 'cpu' takes float32 on cpu, got {tensor.dtype} on {tensor.device}.")
+        cpu_library()
+        return "cpu"
+    if tensor.device.type == "cuda":
+        _warn_once(f"{operator} has no CUDA kernels yet.")
+    if not fits:
+        return "reference"
+    library = _load()
+    if isinstance(library, str):
+        _warn_once(f"The compiled operators are missing ({library}); {HOW_TO_BUILD}.")
+        return "reference"
+    return "cpu"
