@@ -86,6 +86,10 @@ class SubjectLayout:
         """PNG, the PARSING_* colours."""
         return self.root / "parsing" / f"{k}.png"
 
+    def matte(self, k: int) -> Path:
+        """PNG, 8-bit grey: soft coverage of the person, 0..255 (ours; masks of `parsing` are its support)."""
+        return self.root / "matte" / f"{k}.png"
+
     @property
     def background(self) -> Path:
         """JPEG, the static background without the person."""
