@@ -78,8 +78,10 @@ install_project() {
     cat pyproject.toml setup.py
     find cuda_ext/csrc -type f -print0 | sort -z | xargs -0 cat
   } | sha256sum)
-  [[ $(cat "$venv/stamp_project" 2>/dev/null) != "$stamp" ]] || return 0
-  say "[4/5] this project (editable) and its extension, ${compiler:-no C++ compiler}"
+  if [[ $(cat "$venv/stamp_project" 2>/dev/null) == "$stamp" && (-z $compiler || -f cuda_ext/_operators_cpu.so) ]]; then
+    return
+  fi
+  say "[4/5] this project (editable) and its extension, built by ${compiler:-nothing}"
   if [[ -z $compiler ]]; then
     say "      No C++ compiler: everything runs on the plain PyTorch operators, slowly."
     say "      Install one (Debian and Ubuntu: g++) and run this again to build the fast ones."

@@ -1,0 +1,165 @@
+"""The scripts parse, stop at the first failure, quote their paths, and say how they are used."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = sorted((ROOT / "scripts").glob("*.sh"))
+THIN = ("process", "train", "synthesize", "evaluate", "tensorboard")
+COMMANDS = (
+    "gaussian_head.train",
+    "gaussian_head.synthesize",
+    "gaussian_head.evaluate",
+    "data_utils.process",
+    "data_utils.synthetic",
+)
+BASH = shutil.which("bash") or "bash"
+
+RECORDER = """#!/usr/bin/env bash
+# Stands in for python: writes down what it was asked to run.
+printf '%s|' "${CUDA_VISIBLE_DEVICES:-}" "$@" >>"$RECORD"
+echo >>"$RECORD"
+"""
+
+
+def run(*command: object, **options: object) -> subprocess.CompletedProcess[str]:
+    words = [str(word) for word in command]
+    return subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, **options)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A folder with a space in its name that holds the scripts, a recording python and a set-up that does nothing."""
+    house = tmp_path / "a house"
+    shutil.copytree(ROOT / "scripts", house / "scripts")
+    (house / "scripts/setup.sh").write_text("exit 0\n")
+    python = house / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(RECORDER)
+    python.chmod(0o755)
+    return house
+
+
+def recorded(house: Path, script: str, *arguments: str, cwd: Path | None = None) -> list[list[str]]:
+    """Run a script in the house and return [CUDA_VISIBLE_DEVICES, arguments ...] of each call of python."""
+    record = house / "record"
+    environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"} | {"RECORD": str(record)}
+    result = run(BASH, house / "scripts" / script, *arguments, env=environment, cwd=cwd or house.parent)
+    assert result.returncode == 0, result.stderr
+    return [line.split("|")[:-1] for line in record.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("path", [*SCRIPTS, ROOT / ".ci/run"], ids=lambda path: path.name)
+def test_script_parses_and_stops_at_the_first_failure(path: Path) -> None:
+    assert run(BASH, "-n", path).returncode == 0
+    if path.name != "environment.sh":
+        assert "set -euo pipefail" in path.read_text().splitlines()
+        assert os.access(path, os.X_OK)
+
+
+@pytest.mark.parametrize("name", THIN)
+def test_thin_scripts_stay_thin(name: str) -> None:
+    assert len((ROOT / f"scripts/{name}.sh").read_text().splitlines()) < 25
+
+
+@pytest.mark.parametrize("path", [path for path in SCRIPTS if path.name != "environment.sh"], ids=lambda p: p.name)
+def test_help_is_a_usage_line(path: Path) -> None:
+    result = run(BASH, path, "--help")
+    assert result.returncode == 0
+    assert result.stdout.startswith(f"usage: scripts/{path.name}")
+
+
+@pytest.mark.parametrize("name", ["process", "train", "synthesize", "evaluate"])
+def test_missing_arguments_give_the_usage_line(name: str) -> None:
+    for arguments in ([], ["--preset"]):
+        result = run(BASH, ROOT / f"scripts/{name}.sh", *arguments)
+        assert result.returncode == 2
+        assert result.stderr.startswith("usage: ")
+
+
+def test_train_takes_a_gpu_or_flags(house: Path) -> None:
+    recorded(house, "train.sh", "data/my face", "output/x", "1", "--preset", "full")
+    calls = recorded(house, "train.sh", "data/my face", "output/x", "--preset", "quick")
+    module = ["-m", "gaussian_head.train", "all", "--data", "data/my face", "--out", "output/x", "--preset"]
+    assert calls == [["1", *module, "full"], ["", *module, "quick"]]
+
+
+def test_synthesize_and_evaluate_pass_their_arguments_on(house: Path) -> None:
+    recorded(house, "synthesize.sh", "data/a", "output/a", "--audio", "my speech.wav")
+    calls = recorded(house, "evaluate.sh", "data/a", "output/a")
+    assert calls[0][1:] == [
+        "-m", "gaussian_head.synthesize", "-S", "data/a", "-M", "output/a", "--audio", "my speech.wav",
+    ]  # fmt: skip
+    assert calls[1][1:] == ["-m", "gaussian_head.evaluate", "-S", "data/a", "-M", "output/a"]
+
+
+def test_demo_goes_from_the_video_to_the_report(house: Path) -> None:
+    (house.parent / "clip of me.mov").write_bytes(b"not looked at here")
+    calls = recorded(house, "demo.sh", "clip of me.mov")
+    assert [call[2] for call in calls] == [
+        "data_utils.process",
+        "gaussian_head.train",
+        "gaussian_head.synthesize",
+        "gaussian_head.evaluate",
+    ]
+    assert (house / "data/clip of me/clip of me.mp4").read_bytes() == b"not looked at here"
+    assert calls[0][3] == "data/clip of me/clip of me.mp4"
+
+
+def test_demo_without_a_video_makes_the_procedural_subject(house: Path) -> None:
+    calls = recorded(house, "demo.sh")
+    assert calls[0][1:] == ["-m", "data_utils.synthetic", "data/demo"]
+    assert calls[1][1:] == ["-m", "data_utils.process", "data/demo/demo.mp4"]
+
+
+def test_demo_keeps_an_earlier_subject_of_the_same_name(house: Path) -> None:
+    video = house.parent / "me.mp4"
+    video.write_bytes(b"first")
+    recorded(house, "demo.sh", str(video))
+    video.write_bytes(b"second")
+    result = run(BASH, house / "scripts/demo.sh", video, env=os.environ | {"RECORD": str(house / "record")})
+    assert result.returncode != 0
+    assert "another video" in result.stderr
+    assert (house / "data/me/me.mp4").read_bytes() == b"first"
+
+
+def test_demo_names_a_missing_video(house: Path) -> None:
+    result = run(BASH, house / "scripts/demo.sh", "nowhere.mp4")
+    assert result.returncode != 0
+    assert "nowhere.mp4" in result.stderr
+    assert not (house / "data").exists()
+
+
+def test_setup_says_which_python_it_needs(tmp_path: Path) -> None:
+    house = tmp_path / "house"
+    shutil.copytree(ROOT / "scripts", house / "scripts")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("cat", "dirname"):
+        (tools / tool).symlink_to(shutil.which(tool) or tool)
+    old = tools / "python3"
+    old.write_text(f"#!{BASH}\n[[ $1 == --version ]] && echo 'Python 3.8.0' || exit 1\n")
+    old.chmod(0o755)
+    result = run(BASH, house / "scripts/setup.sh", env={"PATH": str(tools)})
+    assert result.returncode == 1
+    assert "Python 3.11 or 3.12 is needed, found Python 3.8.0" in result.stderr
+    assert not (house / ".venv").exists()
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_commands_explain_themselves(module: str) -> None:
+    if not (ROOT / module.replace(".", "/")).with_suffix(".py").is_file():
+        pytest.skip(f"{module} is not written yet")
+    shown = run(sys.executable, "-m", module, "--help", cwd=ROOT)
+    assert shown.returncode == 0, shown.stderr
+    assert "usage:" in shown.stdout
+    wrong = run(sys.executable, "-m", module, "--no-such-flag", cwd=ROOT)
+    assert wrong.returncode == 2
+    assert "usage:" in wrong.stderr.lower() or "--help" in wrong.stderr
