@@ -66,7 +66,7 @@ swap_opencv_without_display() { # a machine without libGL cannot load the usual 
   if "$venv/bin/python" -c 'import cv2' 2>/dev/null; then return; fi
   say "      OpenCV cannot load here (no libGL): taking its headless build, same version"
   "$venv/bin/python" -m pip uninstall -qq -y opencv-contrib-python
-  run_pip --no-deps "$(sed -n 's/^opencv-contrib-python==/opencv-contrib-python-headless==/p' requirements.lock)"
+  run_pip --no-deps --force-reinstall "$(sed -n 's/^opencv-contrib-python==/opencv-contrib-python-headless==/p' requirements.lock)"
   "$venv/bin/python" -c 'import cv2' || die "OpenCV cannot be imported (its message is above)."
 }
 
