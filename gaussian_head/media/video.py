@@ -267,3 +267,36 @@ def _check_complete(path: Path, stream, last_time_s: float) -> None:  # noqa: AN
             f"{path} is truncated: it announces {announced:.1f} s of picture and holds {max(end, 0):.1f} s; "
             "copy it again, or re-encode what is there."
         )
+
+
+def resampled_frame_count(path: Path, fps: float) -> int:
+    """Count the frames `read_frames_at` will give, from the packets' times, without decoding.
+
+    Raises:
+        FileNotFoundError: No such file.
+        UserError: The file is no video, or is truncated.
+    """
+    with open_container(path) as container:
+        stream = _video_stream(container, path)
+        times = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
+        if not times:
+            raise UserError(f"{path} holds no picture (truncated?); copy it again, or re-encode it.")
+        start = stream.start_time if stream.start_time is not None else min(times)
+        last = float((max(times) - start) * stream.time_base)
+        _check_complete(path, stream, last)
+        return math.ceil((last + float(1 / _rate(stream)) - 1e-3 / fps) * fps)
+
+
+def sample_frames(path: Path, count: int) -> list[UInt8[ndarray, "H W 3"]]:
+    """Decode a video once and keep `count` frames spread evenly over it (fewer where it has fewer)."""
+    info = probe_video(path)
+    length = info.duration_s or (info.frames or count) / info.fps
+    pictures = []
+    with open_container(path) as container:
+        stream = _video_stream(container, path)
+        for frame in _decode(container, path):
+            target = (len(pictures) + 0.5) / count * length
+            start = stream.start_time or 0
+            if len(pictures) < count and frame.pts is not None and (frame.pts - start) * stream.time_base >= target:
+                pictures.append(_to_rgb(frame, stream.sample_aspect_ratio))
+    return pictures

@@ -1,0 +1,145 @@
+"""Stage `frames`: the video at 25 fps, cropped and scaled, as `ori_imgs/<k>.jpg`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from data_utils.stage import Progress, no_progress
+from gaussian_head.data.layout import VIDEO_FPS, SubjectLayout
+from gaussian_head.errors import UserError
+from gaussian_head.media.image import resize, write_jpeg
+from gaussian_head.media.video import probe_video, read_frames_at, resampled_frame_count, sample_frames
+from gaussian_head.networks.face_mesh import detect_face_boxes
+
+MINIMUM_FRAMES = 50
+JPEG_QUALITY = 98
+Crop = Literal["auto", "none"]
+
+_SAMPLES = 20
+_FACE_SHARE = 0.47
+"""Height of the box from brows to chin over the side of the crop."""
+_FACE_CENTRE = 0.52
+"""Where the box's centre lies in the crop, from the top: hair above takes as much as neck and shoulders below."""
+_MARGIN = 0.12
+"""Least room around every face seen, in crop sides."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A crop, px of the source picture."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def extract_frames(
+    video: Path, layout: SubjectLayout, size: int, crop: Crop, progress: Progress = no_progress
+) -> dict[str, Any]:
+    """Write `ori_imgs/<k>.jpg`, frame k showing the source at k / 25 s.
+
+    Args:
+        video: The raw video.
+        layout: Where to; frames and landmarks of an earlier run are replaced, once all frames are ready.
+        size: Longer side of the frames, px.
+        crop: `auto` cuts a square around the head out of pictures that are not square; `none` keeps all of them.
+        progress: Wraps the loop.
+
+    Returns:
+        Facts: frames, size, source (width, height, fps), crop box.
+
+    Raises:
+        FileNotFoundError: No such video.
+        UserError: The video is unreadable, truncated, or has fewer than 50 frames; or no face is seen to crop around.
+    """
+    info = probe_video(video)
+    total = resampled_frame_count(video, VIDEO_FPS)
+    if total < MINIMUM_FRAMES:
+        raise UserError(
+            f"{video} has {total} frames at {VIDEO_FPS} fps ({total / VIDEO_FPS:.1f} s), at least {MINIMUM_FRAMES} are "
+            "needed; record at least two seconds, better a minute or more."
+        )
+    box = choose_box(video, info.width, info.height, crop)
+    width, height = _output_size(box, size)
+    folder = layout.frame(0).parent
+    incoming = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(incoming, ignore_errors=True)
+    try:
+        count = 0
+        for rgb in progress(read_frames_at(video, VIDEO_FPS), total, "frames"):
+            cut = rgb[box.top : box.top + box.height, box.left : box.left + box.width]
+            write_jpeg(incoming / f"{count}.jpg", resize(cut, width, height), JPEG_QUALITY)
+            count += 1
+        _replace_frames(incoming, layout)
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+    return {
+        "frames": count,
+        "size": [width, height],
+        "fps": VIDEO_FPS,
+        "source": {"width": info.width, "height": info.height, "fps": round(info.fps, 4)},
+        "crop": asdict(box),
+    }
+
+
+def choose_box(video: Path, width: int, height: int, crop: Crop) -> Box:
+    """Choose the part of the picture to keep, the same for the whole clip.
+
+    Raises:
+        UserError: `auto`, a picture that is not square, and no face in any of the frames looked at.
+    """
+    if crop == "none" or width == height:
+        return Box(0, 0, width, height)
+    faces = [face for face in detect_face_boxes(sample_frames(video, _SAMPLES)) if face is not None]
+    if not faces:
+        raise UserError(
+            f"{video}: no face found in {_SAMPLES} frames spread over it; give a video of one person facing the camera."
+        )
+    return head_box(np.stack(faces), width, height)
+
+
+def head_box(faces: Float[ndarray, "N 4"], width: int, height: int) -> Box:
+    """Place a square around a head seen at several times.
+
+    Args:
+        faces: (left, top, right, bottom) from brows to chin, px.
+        width: Of the picture, px.
+        height: Of the picture, px.
+
+    Returns:
+        A square inside the picture with even side; the face takes about 47 % of it, less where the head moves much.
+    """
+    left, top, right, bottom = np.median(faces, 0)
+    low, high = np.percentile(faces[:, :2], 5, axis=0), np.percentile(faces[:, 2:], 95, axis=0)
+    reach = float((high - low).max()) / (1 - 2 * _MARGIN)
+    side = min(max((bottom - top) / _FACE_SHARE, reach), width, height)
+    side = int(side) // 2 * 2
+    middle = (low + high) / 2
+    x = int(np.clip(round(middle[0] - side / 2), 0, width - side))
+    y = int(np.clip(round(middle[1] - side * _FACE_CENTRE), 0, height - side))
+    return Box(x, y, side, side)
+
+
+def _output_size(box: Box, size: int) -> tuple[int, int]:
+    """Scale the longer side to `size`, both sides even."""
+    scale = size / max(box.width, box.height)
+    return round(box.width * scale / 2) * 2, round(box.height * scale / 2) * 2
+
+
+def _replace_frames(incoming: Path, layout: SubjectLayout) -> None:
+    folder = layout.frame(0).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.suffix in (layout.frame(0).suffix, layout.landmarks68(0).suffix) and path.stem.isdigit():
+            path.unlink()
+    for path in incoming.iterdir():
+        os.replace(path, folder / path.name)

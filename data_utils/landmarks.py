@@ -1,0 +1,84 @@
+"""Stage `landmarks`: MediaPipe's face mesh of every frame, `landmarks478.npy` and `ori_imgs/<k>.lms`."""
+
+from __future__ import annotations
+
+import io
+import logging
+from typing import Any
+
+import numpy as np
+
+from data_utils.stage import Progress, count_frames, no_progress
+from gaussian_head.data.layout import SubjectLayout
+from gaussian_head.errors import UserError
+from gaussian_head.geometry.landmarks import MESH_POINTS, MESH_TO_68
+from gaussian_head.media.files import replacing, write_bytes
+from gaussian_head.media.image import read_rgb
+from gaussian_head.networks.face_mesh import VIEWS, FaceMeshDetector
+
+MINIMUM_SHARE = 0.8
+"""Share of frames that must show a face."""
+
+logger = logging.getLogger(__name__)
+
+
+def extract_landmarks(layout: SubjectLayout, progress: Progress = no_progress) -> dict[str, Any]:
+    """Write the landmarks of every frame; nothing is written when the clip is refused.
+
+    Frames without a face keep their number: NaN rows in `landmarks478.npy`, no `.lms` file.
+
+    Args:
+        layout: The folder, with `ori_imgs/`.
+        progress: Wraps the loop.
+
+    Returns:
+        Facts: frames, invalid_frames (their numbers), views (looks averaged), two_faces, trembling_px (median second
+        difference of the landmarks, an upper bound of their noise).
+
+    Raises:
+        UserError: No face at all, or a face in fewer than 80 % of the frames.
+    """
+    count = count_frames(layout)
+    landmarks = np.full((count, MESH_POINTS, 3), np.nan, np.float32)
+    with FaceMeshDetector() as detector:
+        for k in progress(range(count), count, "landmarks"):
+            found = detector.detect(read_rgb(layout.frame(k)))
+            if found is not None:
+                landmarks[k] = found
+    invalid = np.flatnonzero(np.isnan(landmarks[:, 0, 0]))
+    _check_enough(layout, count, invalid)
+    if detector.most_faces > 1:
+        logger.warning("%s: two faces seen; the largest is followed. Crop the video if it is not the one.", layout.root)
+    _write(layout, landmarks)
+    return {
+        "frames": count,
+        "invalid_frames": invalid.tolist(),
+        "two_faces": detector.most_faces > 1,
+        "views": len(VIEWS),
+        "trembling_px": round(float(np.nanmedian(np.abs(np.diff(landmarks[..., :2], n=2, axis=0)))), 3),
+    }
+
+
+def _check_enough(layout: SubjectLayout, count: int, invalid: np.ndarray) -> None:
+    share = 1 - len(invalid) / count
+    if share == 0:
+        raise UserError(
+            f"{layout.video}: no face found in any of {count} frames; give a video of a face, lit and large."
+        )
+    if share < MINIMUM_SHARE:
+        raise UserError(
+            f"{layout.video}: a face was found in {share:.0%} of {count} frames, at least {MINIMUM_SHARE:.0%} are "
+            f"needed (first frame without: {invalid[0]}, {invalid[0] / 25:.1f} s); cut those parts out of the video."
+        )
+
+
+def _write(layout: SubjectLayout, landmarks: np.ndarray) -> None:
+    for k, points in enumerate(landmarks):
+        if np.isnan(points[0, 0]):
+            layout.landmarks68(k).unlink(missing_ok=True)
+            continue
+        text = io.StringIO()
+        np.savetxt(text, points[MESH_TO_68, :2], fmt="%f")
+        write_bytes(layout.landmarks68(k), text.getvalue().encode())
+    with replacing(layout.mesh_landmarks) as temporary, temporary.open("wb") as file:
+        np.save(file, landmarks)

@@ -1,0 +1,1 @@
+"""Frozen third-party networks, one short file each."""

@@ -1,0 +1,152 @@
+"""MediaPipe's face mesh (478 points with irises), its weights inside the mediapipe wheel.
+
+The mesh network sees a crop placed by the previous result, and its answer trembles with that crop. So each picture is
+shown under four small rotations and scalings and the answers, mapped back, are averaged: about a quarter less
+trembling, and, unlike filtering over time, no lag (docs/formats.md has the figures).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from types import TracebackType
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+
+VIEWS = ((4.0, 1.0), (-4.0, 1.0), (0.0, 0.94), (0.0, 1.06))
+"""Rotation in degrees and scale of each look at a picture."""
+_RIVAL_SHARE = 0.5
+"""A face this much smaller than the largest may still be the one that is followed."""
+
+
+class FaceMeshDetector:
+    """Follow one face through a clip: the largest at first sight, then the one where it last was."""
+
+    def __init__(self, views: tuple[tuple[float, float], ...] = VIEWS) -> None:
+        """Load the networks.
+
+        Args:
+            views: Looks at each picture; `((0.0, 1.0),)` is the bare network, four times faster.
+
+        Raises:
+            ImportError: mediapipe is not installed.
+        """
+        self._views = views
+        self._previous: ndarray | None = None
+        self.most_faces = 0
+        """Most faces seen in one picture so far (at most 2 are looked for)."""
+        with quiet_stderr():
+            self._tracking = _open_network(static=False)
+            self._static = None
+        self._is_new = True
+
+    def __enter__(self) -> FaceMeshDetector:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for network in (self._tracking, self._static):
+            if network is not None:
+                network.close()
+
+    def detect(self, rgb: UInt8[ndarray, "H W 3"]) -> Float[ndarray, "478 3"] | None:
+        """Find the face.
+
+        Args:
+            rgb: The picture, 0..255.
+
+        Returns:
+            x, y in px of the picture (pixel centres at + 0.5) and MediaPipe's relative z in px (smaller is nearer);
+            None where no face was found.
+        """
+        with quiet_stderr() if self._is_new else nullcontext():
+            looks = [self._look(self._tracking, rgb, *view) for view in self._views]
+        self._is_new = False
+        found = [points for points in looks if points is not None]
+        if not found:
+            with quiet_stderr():
+                retried = self._look(self._retry_network(), rgb, 0.0, 1.0)
+            found = [] if retried is None else [retried]
+        self._previous = np.mean(found, 0) if found else None
+        return self._previous
+
+    def _look(self, network: object, rgb: ndarray, angle_deg: float, scale: float) -> ndarray | None:
+        height, width = rgb.shape[:2]
+        warp = cv2.getRotationMatrix2D((width / 2 - 0.5, height / 2 - 0.5), angle_deg, scale)
+        if (angle_deg, scale) != (0.0, 1.0):
+            rgb = cv2.warpAffine(rgb, warp, (width, height), borderMode=cv2.BORDER_REPLICATE)
+        faces = network.process(rgb).multi_face_landmarks or []
+        self.most_faces = max(self.most_faces, len(faces))
+        faces = [np.array([(p.x * width, p.y * height, p.z * width) for p in face.landmark]) for face in faces]
+        # Points are continuous coordinates (centres at + 0.5); OpenCV's matrix has pixel centres at integers.
+        back = np.linalg.inv(warp[:, :2])
+        for face in faces:
+            face[:, :2] = (face[:, :2] - 0.5 - warp[:, 2]) @ back.T + 0.5
+            face[:, 2] /= scale
+        return self._choose(faces)
+
+    def _choose(self, faces: list[ndarray]) -> ndarray | None:
+        if not faces:
+            return None
+        areas = [np.ptp(face[:, 0]) * np.ptp(face[:, 1]) for face in faces]
+        if self._previous is None:
+            return faces[int(np.argmax(areas))]
+        near = [face for face, area in zip(faces, areas, strict=True) if area >= _RIVAL_SHARE * max(areas)]
+        centre = self._previous[:, :2].mean(0)
+        return min(near, key=lambda face: float(np.linalg.norm(face[:, :2].mean(0) - centre)))
+
+    def _retry_network(self) -> object:
+        if self._static is None:
+            self._static = _open_network(static=True)
+        return self._static
+
+
+def detect_face_boxes(pictures: list[UInt8[ndarray, "H W 3"]]) -> list[Float[ndarray, "4"] | None]:
+    """Find the largest face of each picture, near or far (MediaPipe's full-range detector).
+
+    Returns:
+        Per picture (left, top, right, bottom) in px of the box from the brows to the chin, or None.
+    """
+    mediapipe = _import_mediapipe()
+    boxes: list[ndarray | None] = []
+    with quiet_stderr(), mediapipe.solutions.face_detection.FaceDetection(model_selection=1) as detector:
+        for rgb in pictures:
+            height, width = rgb.shape[:2]
+            faces = [face.location_data.relative_bounding_box for face in detector.process(rgb).detections or []]
+            face = max(faces, key=lambda box: box.width * box.height, default=None)
+            if face is None:
+                boxes.append(None)
+                continue
+            corners = (face.xmin, face.ymin, face.xmin + face.width, face.ymin + face.height)
+            boxes.append(np.array(corners) * (width, height, width, height))
+    return boxes
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Send the process's stderr to nowhere for a while: MediaPipe's native code logs there whatever it is told."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def _import_mediapipe():  # noqa: ANN202 -- an optional module
+    try:
+        import mediapipe
+    except ImportError as error:
+        raise ImportError("mediapipe is needed to find faces; install it: pip install -e '.[preprocess]'") from error
+    return mediapipe
+
+
+def _open_network(*, static: bool) -> object:
+    return _import_mediapipe().solutions.face_mesh.FaceMesh(
+        static_image_mode=static, refine_landmarks=True, max_num_faces=2, min_detection_confidence=0.5
+    )
