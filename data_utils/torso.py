@@ -1,0 +1,126 @@
+"""Stage `torso`: training targets (`gt_imgs/<k>.jpg`) and the body without the head (`torso_imgs/<k>.png`).
+
+Outside the head's mask the torso picture laid over `bc.jpg` is the training target. Under the head the body is
+continued: where other frames of the clip show it, from their mean (the plate), elsewhere smoothly; the plate is shifted
+in colour so that it meets the frame's own visible body without a step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from numpy import ndarray
+
+from data_utils.filling import push_pull
+from data_utils.matting import read_matte
+from data_utils.head_frame import FaceAxes, fill_missing
+from data_utils.stage import Progress, no_progress
+from gaussian_head.data.layout import PARSING_HAIR, PARSING_HEAD, PARSING_MOUTH, SubjectLayout
+from gaussian_head.media.image import read_rgb, write_jpeg, write_png
+
+PLATE_FRAMES = 128
+"""The plate is the mean of at most this many frames, spread over the clip."""
+CLEAN_PX = 3
+"""Body pixels closer than this to the head may be tinted by hair or jaw and teach nothing."""
+REACH = 0.22
+"""The body is continued this far under the head, in face heights, where no frame ever showed it."""
+HIGHEST = -0.35
+"""... but no higher than this above the chin, in face heights (negative is up)."""
+SOFT_PX = 2.0
+
+
+def extract_torso(layout: SubjectLayout, progress: Progress = no_progress) -> dict[str, Any]:
+    """Write `gt_imgs/<k>.jpg` and `torso_imgs/<k>.png` of every frame.
+
+    Args:
+        layout: Subject folder with frames, parsing, mattes, mesh landmarks and background.
+        progress: Wraps the loop over frames.
+
+    Returns:
+        Facts for the manifest: the largest departure, over frames, of torso-over-background from the target outside the head.
+    """
+    landmarks = fill_missing(np.load(layout.mesh_landmarks))
+    background = np.float32(read_rgb(layout.background))
+    plate, known = _learn_plate(layout, len(landmarks))
+    worst = 0.0
+    frames = range(len(landmarks))
+    for k in progress(frames, len(frames), "torso"):
+        frame, matte = np.float32(read_rgb(layout.frame(k))), np.float32(read_matte(layout.matte(k))) / 255
+        head = head_mask(read_rgb(layout.parsing(k)))
+        target = matte[..., None] * frame + (1 - matte[..., None]) * background
+        rgba = body_without_head(frame, matte, head, plate, known, FaceAxes.from_landmarks(landmarks[k]))
+        write_jpeg(layout.gt_image(k), _to_bytes(target))
+        write_png(layout.torso_image(k), rgba)
+        alpha = np.float32(rgba[..., 3:]) / 255
+        composed = alpha * rgba[..., :3] + (1 - alpha) * background
+        worst = max(worst, float(np.abs(composed - target)[~head].mean()) if not head.all() else 0.0)
+    return {
+        "frames": len(frames),
+        "composition_error_of_255": round(worst, 3),
+        "plate_share": round(float(known.mean()), 4),
+    }
+
+
+def head_mask(parsing: UInt8[ndarray, "H W 3"]) -> Bool[ndarray, "H W"]:
+    """Find head, hair and mouth in a parsing picture."""
+    return np.any(
+        [(parsing == np.array(c, np.uint8)).all(-1) for c in (PARSING_HEAD, PARSING_HAIR, PARSING_MOUTH)], axis=0
+    )
+
+
+def body_without_head(
+    frame: Float[ndarray, "H W 3"],
+    matte: Float[ndarray, "H W"],
+    head: Bool[ndarray, "H W"],
+    plate: Float[ndarray, "H W 3"],
+    known: Bool[ndarray, "H W"],
+    axes: FaceAxes,
+) -> UInt8[ndarray, "H W 4"]:
+    """Continue the visible body under the head.
+
+    Args:
+        frame: RGB, 0..255.
+        matte: Coverage by the person in [0, 1].
+        head: Where the head is.
+        plate: The body's mean colours over the clip, continued smoothly to the whole picture.
+        known: Where some frame showed the body.
+        axes: Of the face in this frame.
+
+    Returns:
+        Straight RGBA, 0..255; outside the head the frame's own colours with the matte as alpha.
+    """
+    height, width = head.shape
+    body = (matte > 0.95) & ~head
+    clean = body & (cv2.dilate(np.uint8(head), np.ones((2 * CLEAN_PX + 1,) * 2, np.uint8)) == 0)
+    difference = push_pull(frame - plate, np.float32(clean))
+    hidden = plate + difference
+    distance = cv2.distanceTransform(np.uint8(~body), cv2.DIST_L2, 5) / axes.height_px
+    _, below = axes.coordinates(height, width)
+    continued = known | ((distance < REACH) & (below > HIGHEST))
+    coverage = cv2.GaussianBlur(np.float32((continued & head) | body), (0, 0), SOFT_PX)
+    coverage = np.clip(2 * coverage - 0.5, 0, 1)
+    alpha = np.where(head, coverage, matte)
+    colour = np.where(head[..., None], hidden, frame)
+    return np.dstack([_to_bytes(colour), _to_bytes(255 * alpha)]) * np.uint8(alpha > 0)[..., None]
+
+
+def _learn_plate(layout: SubjectLayout, count: int) -> tuple[Float[ndarray, "H W 3"], Bool[ndarray, "H W"]]:
+    """Average the visible body over the clip; return it continued to the whole picture, and where it was seen."""
+    total = weight = 0.0
+    keys = np.unique(np.linspace(0, count - 1, PLATE_FRAMES).round().astype(int)).tolist()
+    for k in keys:
+        head = head_mask(read_rgb(layout.parsing(k)))
+        near = cv2.dilate(np.uint8(head), np.ones((2 * CLEAN_PX + 1,) * 2, np.uint8)) > 0
+        clean = np.float32((read_matte(layout.matte(k)) > 242) & ~near)
+        total = total + clean[..., None] * read_rgb(layout.frame(k))
+        weight = weight + clean
+    known = weight >= max(0.02 * len(keys), 1)
+    return push_pull(total / np.maximum(weight, 1e-6)[..., None], np.float32(known)), known
+
+
+def _to_bytes(image: Float[ndarray, "H W *C"]) -> UInt8[ndarray, "H W *C"]:
+    """Round to 0..255."""
+    return np.uint8(np.clip(np.round(image), 0, 255))
