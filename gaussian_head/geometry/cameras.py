@@ -32,8 +32,9 @@ class Camera:
 
     def resized(self, width: int, height: int) -> Camera:
         """Return the same view on a `width` x `height` pixel grid."""
-        return replace(self, K=scale_intrinsics(self.K, width / self.width, height / self.height),
-                       width=width, height=height)
+        return replace(
+            self, K=scale_intrinsics(self.K, width / self.width, height / self.height), width=width, height=height
+        )
 
     def cropped(self, left: int, top: int, width: int, height: int) -> Camera:
         """Return the camera that sees only the box starting at (left, top) px."""

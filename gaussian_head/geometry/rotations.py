@@ -31,19 +31,31 @@ def euler_from_matrix(rotation: Float[Tensor, "*T 3 3"]) -> Float[Tensor, "*T 3"
 
 
 def matrix_from_rotvec(rotvec: Float[Tensor, "*T 3"]) -> Float[Tensor, "*T 3 3"]:
-    """Turn rotation vectors (axis times angle in radians) into matrices; smooth at zero."""
+    """Turn rotation vectors (axis times angle in radians) into matrices (Rodrigues); smooth at zero."""
     x, y, z = rotvec.unbind(-1)
     zero = torch.zeros_like(x)
     skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*rotvec.shape[:-1], 3, 3)
-    return torch.linalg.matrix_exp(skew)
+    squared = rotvec.square().sum(-1)[..., None, None]
+    small = squared < 1e-8
+    safe = torch.where(small, torch.ones_like(squared), squared)
+    angle = safe.sqrt()
+    first = torch.where(small, 1 - squared / 6, angle.sin() / angle)
+    second = torch.where(small, 0.5 - squared / 24, (1 - angle.cos()) / safe)
+    return torch.eye(3, dtype=rotvec.dtype, device=rotvec.device) + first * skew + second * (skew @ skew)
 
 
 def matrix_from_quat(quats: Float[Tensor, "*N 4"]) -> Float[Tensor, "*N 3 3"]:
     """Turn quaternions (w, x, y, z), of any non-zero length, into rotation matrices."""
     w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
     rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - w * z),
+        2 * (x * z + w * y),
+        2 * (x * y + w * z),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - w * x),
+        2 * (x * z - w * y),
+        2 * (y * z + w * x),
+        1 - 2 * (x * x + y * y),
     ]
     return torch.stack(rows, -1).reshape(*quats.shape[:-1], 3, 3)

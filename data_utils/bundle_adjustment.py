@@ -1,0 +1,293 @@
+"""Bundle adjustment of a whole clip's face landmarks: one focal length, one face, a pose and an expression a frame.
+
+No morphable-model file is needed: the face's shape and its expression space are learned from the clip itself.
+
+Notation: T frames, L = 478 landmarks, K expression components. `shape` X0 [L, 3] and `basis` B [K, L, 3] live in the
+head frame (metres); frame t shows the points X0 + sum_k c[t, k] B[k], moved into the camera by R[t], t[t].
+Camera axes here are OpenGL's (x right, y up, z backward), as in the field's tracker (specs/gaussian_head.md b.1), so
+u = cx - f X/Z and v = cy + f Y/Z with Z < 0 in front.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from data_utils.stage import Progress, no_progress
+from gaussian_head.geometry.landmarks import FACE_OVAL, RIGID
+from gaussian_head.geometry.rotations import matrix_from_rotvec
+
+FACE_WIDTH_M = 0.14
+"""Distance between the two ear-side points of the oval (234, 454): it sets the metre, which no video can know."""
+SHARED_FRAMES = 200
+"""Shape, focal length and expression space are learned from at most this many frames, evenly spaced."""
+EXPRESSION_COMPONENTS = 40
+PRIOR_FOCAL = 2.4
+"""Expected focal length in picture widths (a portrait lens); the fit may leave it."""
+
+
+@dataclass
+class FaceTrack:
+    """A tracked clip (see the module's notation)."""
+
+    focal_px: float
+    shape: Float[Tensor, "L 3"]
+    basis: Float[Tensor, "K L 3"]
+    coefficients: Float[Tensor, "T K"]
+    rotations: Float[Tensor, "T 3 3"]
+    translations: Float[Tensor, "T 3"]
+
+    def points(self) -> Float[Tensor, "T L 3"]:
+        """Return the landmarks in the head frame, metres: the face without its pose."""
+        return self.shape + _combine(self.coefficients, self.basis)
+
+    def project(self, center: Float[Tensor, "2"]) -> Float[Tensor, "T L 2"]:
+        """Return the landmarks' pixel positions for a principal point at `center` px."""
+        return project(self.points(), self.rotations, self.translations, self.focal_px, center)
+
+
+def project(
+    points: Float[Tensor, "T L 3"],
+    rotations: Float[Tensor, "T 3 3"],
+    translations: Float[Tensor, "T 3"],
+    focal_px: float | Tensor,
+    center: Float[Tensor, "2"],
+) -> Float[Tensor, "T L 2"]:
+    """Project head-frame points (metres) to pixels."""
+    camera = points @ rotations.transpose(1, 2) + translations[:, None]
+    flip = camera.new_tensor([-1.0, 1.0])
+    return center + flip * focal_px * camera[..., :2] / camera[..., 2:]
+
+
+def _combine(coefficients: Float[Tensor, "T K"], basis: Float[Tensor, "K L 3"]) -> Float[Tensor, "T L 3"]:
+    return (coefficients @ basis.flatten(1)).reshape(len(coefficients), *basis.shape[1:])
+
+
+def align_shapes(
+    points: Float[Tensor, "T L 3"], target: Float[Tensor, "L 3"], weights: Float[Tensor, "L"]
+) -> tuple[Float[Tensor, "T"], Float[Tensor, "T 3 3"], Float[Tensor, "T 3"]]:
+    """Find the similarities scale * R @ target + offset nearest to each frame's points (Umeyama 1991)."""
+    w = weights / weights.sum()
+    mean, target_mean = (points * w[:, None]).sum(1), (target * w[:, None]).sum(0)
+    a, b = points - mean[:, None], target - target_mean
+    u, s, vh = torch.linalg.svd(torch.einsum("tli,l,lj->tij", a, w, b))
+    sign = torch.ones_like(s)
+    sign[:, 2] = torch.det(u @ vh).sign()
+    rotation = u @ torch.diag_embed(sign) @ vh
+    scale = (s * sign).sum(1) / (w[:, None] * b * b).sum()
+    return scale, rotation, mean - scale[:, None] * (rotation @ target_mean)
+
+
+def _procrustes_mean(points: Float[Tensor, "T L 3"], weights: Float[Tensor, "L"]) -> Float[Tensor, "L 3"]:
+    """Average the frames' shapes after alignment; frontal, centred, FACE_WIDTH_M wide."""
+    mean = points[0]
+    for _ in range(6):
+        scale, rotation, offset = align_shapes(points, mean, weights)
+        mean = (((points - offset[:, None]) @ rotation) / scale[:, None, None]).mean(0)
+    x_axis = torch.nn.functional.normalize(mean[454] - mean[234], dim=0)
+    y_axis = mean[10] - mean[152]
+    y_axis = torch.nn.functional.normalize(y_axis - (y_axis @ x_axis) * x_axis, dim=0)
+    frame = torch.stack([x_axis, y_axis, torch.linalg.cross(x_axis, y_axis)])
+    mean = (mean - mean[FACE_OVAL].mean(0)) @ frame.T
+    return mean * (FACE_WIDTH_M / (mean[454] - mean[234]).norm())
+
+
+def _second_difference(x: Float[Tensor, "T D"]) -> Float[Tensor, "U D"]:
+    return x[2:] - 2 * x[1:-1] + x[:-2]
+
+
+class _Problem:
+    """The unknowns of one bundle adjustment and its loss, in pixels."""
+
+    def __init__(
+        self, landmarks: Float[Tensor, "T L 3"], valid: Bool[Tensor, "T"], size: tuple[int, int], track: FaceTrack
+    ) -> None:
+        self.observed, self.valid = landmarks[..., :2], valid
+        self.width = size[0]
+        self.center = landmarks.new_tensor([size[0] / 2, size[1] / 2])
+        self.track = track
+        frames = len(landmarks)
+        self.log_focal = torch.tensor(np.log(track.focal_px), dtype=landmarks.dtype)
+        self.shape_offset = torch.zeros_like(track.shape)
+        self.rotvecs = torch.zeros(frames, 3, dtype=landmarks.dtype)
+        self.translations = track.translations.clone()
+        self.coefficients = track.coefficients.clone()
+        self.spread = track.coefficients.square().mean(0).sqrt().clamp_min(1e-5)
+        self.weights = torch.ones(landmarks.shape[1], dtype=landmarks.dtype)
+        if len(track.basis) == 0:  # rigid: let the points that expressions hardly move decide
+            self.weights = _rigid_weights(landmarks.dtype)
+
+    def current(self) -> FaceTrack:
+        return FaceTrack(
+            focal_px=float(self.log_focal.detach().exp()),
+            shape=(self.track.shape + self.shape_offset).detach(),
+            basis=self.track.basis,
+            coefficients=self.coefficients.detach(),
+            rotations=(matrix_from_rotvec(self.rotvecs) @ self.track.rotations).detach(),
+            translations=self.translations.detach(),
+        )
+
+    def loss(self) -> Tensor:
+        """Robust reprojection error, temporal smoothness, and priors on focal length, shape and expression."""
+        rotations = matrix_from_rotvec(self.rotvecs) @ self.track.rotations
+        shape = self.track.shape + self.shape_offset
+        points = shape + _combine(self.coefficients, self.track.basis)
+        projected = project(points, rotations, self.translations, self.log_focal.exp(), self.center)
+        unit = self.width / 512  # so that one set of weights serves every resolution
+        error = ((projected - self.observed)[self.valid] / unit).norm(dim=-1)
+        data = (self.weights * (torch.sqrt(1 + error**2) - 1)).mean()
+        # One head-sized lever arm turns rotations (rad) and translations (m) into pixels of motion at the face's depth.
+        depth = -self.track.translations[:, 2].mean()
+        px_per_m = (self.log_focal.exp() / depth / unit).detach()
+        turning = _second_difference(self._euler_like(rotations)) * 0.07 * px_per_m
+        moving = _second_difference(self.translations) * px_per_m * self.translations.new_tensor([1.0, 1.0, 0.3])
+        smooth = 0.3 * turning.square().mean() + 0.1 * moving.square().mean()
+        prior = 0.05 * (self.log_focal - np.log(PRIOR_FOCAL * self.width)).square()
+        prior = prior + 2e3 * self.shape_offset.square().mean()
+        if len(self.track.basis):
+            z = self.coefficients / self.spread
+            rigid_shift = (points - shape)[:, RIGID].mean(1) * px_per_m
+            prior = prior + 2e-3 * z.square().mean() + 0.1 * rigid_shift.square().mean()
+            smooth = smooth + 2e-3 * _second_difference(z).square().mean()
+        return data + smooth + prior
+
+    def _euler_like(self, rotations: Float[Tensor, "T 3 3"]) -> Float[Tensor, "T 3"]:
+        """Small-angle coordinates of each rotation relative to the clip's mean: differences of them are rotations."""
+        relative = rotations @ rotations[len(rotations) // 2].detach().T
+        return torch.stack([relative[:, 2, 1], relative[:, 0, 2], relative[:, 1, 0]], -1)
+
+
+def _rigid_weights(dtype: torch.dtype) -> Float[Tensor, "L"]:
+    weights = torch.full((478,), 0.1, dtype=dtype)
+    weights[torch.from_numpy(RIGID)] = 4.0
+    return weights
+
+
+def _minimize(problem: _Problem, steps: int, *, shared: bool, label: str, progress: Progress) -> FaceTrack:
+    """Adam with a cosine schedule; per-frame unknowns always, shared ones (focal, shape) on request."""
+    depth = float(-problem.track.translations[:, 2].mean())
+    groups = [
+        {"params": [problem.rotvecs], "lr": 6e-3},
+        {"params": [problem.translations], "lr": 2e-3 * depth},
+    ]
+    if len(problem.track.basis):
+        groups.append({"params": [problem.coefficients], "lr": 0.03 * float(problem.spread.max())})
+    if shared:
+        groups += [{"params": [problem.log_focal], "lr": 1e-2}, {"params": [problem.shape_offset], "lr": 2e-4}]
+    for group in groups:
+        for parameter in group["params"]:
+            parameter.requires_grad_(True)
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in progress(range(steps), steps, f"tracking: {label}"):
+        optimizer.zero_grad()
+        problem.loss().backward()
+        optimizer.step()
+        schedule.step()
+    return problem.current()
+
+
+def _initial_track(points: Float[Tensor, "T L 3"], size: tuple[int, int], shape: Tensor, focal_px: float) -> FaceTrack:
+    """Turn per-frame similarities (weak perspective) into camera poses for a given focal length."""
+    scale, rotation, offset = align_shapes(points, shape, _rigid_weights(points.dtype))
+    depth = focal_px / scale
+    center = points.new_tensor([size[0] / 2, -size[1] / 2])
+    xy = (offset[:, :2] - center) * (depth / focal_px)[:, None]
+    translations = torch.cat([xy, -depth[:, None]], 1)
+    empty = points.new_zeros(0, len(shape), 3)
+    return FaceTrack(focal_px, shape, empty, points.new_zeros(len(points), 0), rotation, translations)
+
+
+def _expression_basis(points: Float[Tensor, "T L 3"], shape: Float[Tensor, "L 3"]) -> Float[Tensor, "K L 3"]:
+    """Principal components (metres per unit, orthonormal) of what remains after the frames are aligned to the shape."""
+    scale, rotation, offset = align_shapes(points, shape, _rigid_weights(points.dtype))
+    residual = ((points - offset[:, None]) @ rotation) / scale[:, None, None] - shape
+    residual = residual * residual.new_tensor([1.0, 1.0, 0.5])  # depth of single pictures is the least certain
+    flat = residual.flatten(1)
+    components = min(EXPRESSION_COMPONENTS, len(points) - 1)
+    _, _, vh = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)
+    return vh[:components].reshape(components, len(shape), 3)
+
+
+def adjust_bundle(
+    landmarks: Float[np.ndarray, "T L 3"], size: tuple[int, int], progress: Progress = no_progress
+) -> tuple[FaceTrack, FaceTrack]:
+    """Track a clip from its mesh landmarks.
+
+    Args:
+        landmarks: MediaPipe's points: x, y in px and relative z in px (smaller is nearer); NaN where no face was found.
+        size: Picture width and height in px.
+        progress: Wraps the iterations.
+
+    Returns:
+        The adjusted track, and the initial per-frame track (each frame aligned alone), for comparison. Poses of frames
+        without a face are interpolated by the smoothness terms.
+    """
+    torch.manual_seed(0)
+    valid_np = np.isfinite(landmarks).all(axis=(1, 2))
+    filled = _fill_gaps(landmarks, valid_np).astype(np.float32)
+    observed, valid = torch.from_numpy(filled), torch.from_numpy(valid_np)
+    points = observed * observed.new_tensor([1.0, -1.0, -1.0])  # picture axes -> camera axes
+
+    keyframes = torch.from_numpy(np.flatnonzero(valid_np))
+    keyframes = keyframes[torch.linspace(0, len(keyframes) - 1, min(SHARED_FRAMES, len(keyframes))).round().long()]
+    shape = _procrustes_mean(points[keyframes], _rigid_weights(points.dtype))
+    start = _initial_track(points, size, shape, PRIOR_FOCAL * size[0])
+
+    # Shared unknowns from the key frames: first rigidly, then with expressions.
+    key = _select(start, keyframes)
+    key = _minimize(
+        _Problem(observed[keyframes], valid[keyframes], size, key), 150, shared=True, label="face", progress=progress
+    )
+    key.basis = _expression_basis(points[keyframes], key.shape)
+    key.coefficients = points.new_zeros(len(keyframes), len(key.basis))
+    key.coefficients = _project_on_basis(points[keyframes], key)
+    key = _minimize(
+        _Problem(observed[keyframes], valid[keyframes], size, key),
+        250,
+        shared=True,
+        label="expressions",
+        progress=progress,
+    )
+
+    # Then every frame's pose and expression, with the shared unknowns held.
+    track = _initial_track(points, size, key.shape, key.focal_px)
+    track.basis = key.basis
+    track.coefficients = _project_on_basis(points, track)
+    return _minimize(
+        _Problem(observed, valid, size, track), 200, shared=False, label="all frames", progress=progress
+    ), start
+
+
+def _project_on_basis(points: Float[Tensor, "T L 3"], track: FaceTrack) -> Float[Tensor, "T K"]:
+    scale, rotation, offset = align_shapes(points, track.shape, _rigid_weights(points.dtype))
+    residual = ((points - offset[:, None]) @ rotation) / scale[:, None, None] - track.shape
+    return torch.einsum("tld,kld->tk", residual, track.basis)
+
+
+def _select(track: FaceTrack, frames: Tensor) -> FaceTrack:
+    return FaceTrack(
+        track.focal_px,
+        track.shape,
+        track.basis,
+        track.coefficients[frames],
+        track.rotations[frames],
+        track.translations[frames],
+    )
+
+
+def _fill_gaps(landmarks: Float[np.ndarray, "T L 3"], valid: Bool[np.ndarray, "T"]) -> Float[np.ndarray, "T L 3"]:
+    """Interpolate frames without a face linearly from their neighbours."""
+    index = np.arange(len(landmarks))
+    flat = landmarks.reshape(len(landmarks), -1).copy()
+    known = index[valid]
+    right = np.clip(np.searchsorted(known, index), 0, len(known) - 1)
+    left = np.clip(right - 1, 0, len(known) - 1)
+    span = np.maximum(known[right] - known[left], 1)
+    mix = np.clip((index - known[left]) / span, 0, 1)[:, None]
+    filled = (1 - mix) * flat[known[left]] + mix * flat[known[right]]
+    return np.where(valid[:, None], flat, filled).reshape(landmarks.shape)
