@@ -1,0 +1,67 @@
+// Exports the operators and sends each call to the copy compiled for this machine's instructions.
+//
+// $GAUSSIAN_HEAD_ISA=baseline keeps to the copy that runs everywhere.
+#include <cstdlib>
+#include <cstring>
+
+#include "rasterize/rasterize.h"
+#include "ssim/ssim.h"
+
+extern "C" {
+#define DECLARE(ISA)                                                                             \
+  void* workspace_new_##ISA();                                                                   \
+  void workspace_delete_##ISA(void*);                                                            \
+  int rasterize_forward_##ISA(void*, const RasterizeView*, const RasterizeTensors*);             \
+  int rasterize_backward_##ISA(void*, const RasterizeView*, const RasterizeTensors*);            \
+  int l1_ssim_forward_##ISA(const SsimImages*);                                                  \
+  int l1_ssim_backward_##ISA(const SsimImages*);
+DECLARE(baseline)
+#ifdef WITH_AVX2
+DECLARE(avx2)
+#endif
+}
+
+namespace {
+
+bool use_avx2() {
+#ifdef WITH_AVX2
+  const char* forced = std::getenv("GAUSSIAN_HEAD_ISA");
+  if (forced != nullptr && std::strcmp(forced, "baseline") == 0) return false;
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+  return false;
+#endif
+}
+
+const bool AVX2 = use_avx2();
+
+}  // namespace
+
+#ifdef WITH_AVX2
+#define CALL(name, ...) (AVX2 ? name##_avx2(__VA_ARGS__) : name##_baseline(__VA_ARGS__))
+#else
+#define CALL(name, ...) name##_baseline(__VA_ARGS__)
+#endif
+#define EXPORT __attribute__((visibility("default")))
+
+extern "C" {
+
+EXPORT const char* gaussian_head_isa() { return AVX2 ? "avx2" : "baseline"; }
+
+EXPORT void* gaussian_head_workspace_new() { return CALL(workspace_new); }
+
+EXPORT void gaussian_head_workspace_delete(void* workspace) { CALL(workspace_delete, workspace); }
+
+EXPORT int gaussian_head_rasterize_forward(void* workspace, const RasterizeView* view, const RasterizeTensors* tensors) {
+  return CALL(rasterize_forward, workspace, view, tensors);
+}
+
+EXPORT int gaussian_head_rasterize_backward(void* workspace, const RasterizeView* view, const RasterizeTensors* tensors) {
+  return CALL(rasterize_backward, workspace, view, tensors);
+}
+
+EXPORT int gaussian_head_l1_ssim_forward(const SsimImages* images) { return CALL(l1_ssim_forward, images); }
+
+EXPORT int gaussian_head_l1_ssim_backward(const SsimImages* images) { return CALL(l1_ssim_backward, images); }
+}
