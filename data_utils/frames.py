@@ -59,15 +59,10 @@ def extract_frames(
 
     Raises:
         FileNotFoundError: No such video.
-        UserError: The video is unreadable, truncated, or has fewer than 50 frames; or no face is seen to crop around.
+        UserError: The video is refused by `check_video`, or no face is seen to crop around.
     """
+    total = check_video(video)
     info = probe_video(video)
-    total = resampled_frame_count(video, VIDEO_FPS)
-    if total < MINIMUM_FRAMES:
-        raise UserError(
-            f"{video} has {total} frames at {VIDEO_FPS} fps ({total / VIDEO_FPS:.1f} s), at least {MINIMUM_FRAMES} are "
-            "needed; record at least two seconds, better a minute or more."
-        )
     box = choose_box(video, info.width, info.height, crop)
     width, height = _output_size(box, size)
     folder = layout.frame(0).parent
@@ -79,7 +74,7 @@ def extract_frames(
             cut = rgb[box.top : box.top + box.height, box.left : box.left + box.width]
             write_jpeg(incoming / f"{count}.jpg", resize(cut, width, height), JPEG_QUALITY)
             count += 1
-        _replace_frames(incoming, layout)
+        replace_frames(incoming, layout)
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
     return {
@@ -89,6 +84,27 @@ def extract_frames(
         "source": {"width": info.width, "height": info.height, "fps": round(info.fps, 4)},
         "crop": asdict(box),
     }
+
+
+def check_video(video: Path) -> int:
+    """Refuse what can be refused without decoding the video.
+
+    Returns:
+        Its number of frames at 25 fps.
+
+    Raises:
+        FileNotFoundError: No such file.
+        UserError: Empty, truncated, not a video, no sound, or fewer than 50 frames.
+    """
+    if not probe_video(video).has_audio:
+        raise UserError(f"{video} has no sound; give a video in which the person can be heard.")
+    count = resampled_frame_count(video, VIDEO_FPS)
+    if count < MINIMUM_FRAMES:
+        raise UserError(
+            f"{video} has {count} frames at {VIDEO_FPS} fps ({count / VIDEO_FPS:.1f} s), at least {MINIMUM_FRAMES} are "
+            "needed; record at least two seconds, better a minute or more."
+        )
+    return count
 
 
 def choose_box(video: Path, width: int, height: int, crop: Crop) -> Box:
@@ -135,7 +151,8 @@ def _output_size(box: Box, size: int) -> tuple[int, int]:
     return round(box.width * scale / 2) * 2, round(box.height * scale / 2) * 2
 
 
-def _replace_frames(incoming: Path, layout: SubjectLayout) -> None:
+def replace_frames(incoming: Path, layout: SubjectLayout) -> None:
+    """Move a folder's frames (and landmark files) to `ori_imgs/`, where they replace all of an earlier run."""
     folder = layout.frame(0).parent
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_utils.stage import Progress, count_frames, no_progress
-from gaussian_head.data.layout import SubjectLayout
+from gaussian_head.data.layout import VIDEO_FPS, SubjectLayout
 from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import MESH_POINTS, MESH_TO_68
 from gaussian_head.media.files import replacing, write_bytes
@@ -46,9 +46,9 @@ def extract_landmarks(layout: SubjectLayout, progress: Progress = no_progress) -
             if found is not None:
                 landmarks[k] = found
     invalid = np.flatnonzero(np.isnan(landmarks[:, 0, 0]))
-    _check_enough(layout, count, invalid)
+    _check_enough(count, invalid)
     if detector.most_faces > 1:
-        logger.warning("%s: two faces seen; the largest is followed. Crop the video if it is not the one.", layout.root)
+        logger.warning("two faces seen: the largest is taken; crop the video if it is not the one you mean.")
     _write(layout, landmarks)
     return {
         "frames": count,
@@ -59,16 +59,14 @@ def extract_landmarks(layout: SubjectLayout, progress: Progress = no_progress) -
     }
 
 
-def _check_enough(layout: SubjectLayout, count: int, invalid: np.ndarray) -> None:
+def _check_enough(count: int, invalid: np.ndarray) -> None:
     share = 1 - len(invalid) / count
     if share == 0:
-        raise UserError(
-            f"{layout.video}: no face found in any of {count} frames; give a video of a face, lit and large."
-        )
+        raise UserError(f"no face found in any of the video's {count} frames; give a video of a face, lit and large.")
     if share < MINIMUM_SHARE:
         raise UserError(
-            f"{layout.video}: a face was found in {share:.0%} of {count} frames, at least {MINIMUM_SHARE:.0%} are "
-            f"needed (first frame without: {invalid[0]}, {invalid[0] / 25:.1f} s); cut those parts out of the video."
+            f"a face was found in {share:.0%} of the video's {count} frames, at least {MINIMUM_SHARE:.0%} are needed "
+            f"(first without: frame {invalid[0]}, at {invalid[0] / VIDEO_FPS:.1f} s); cut those parts out of the video."
         )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -140,6 +142,18 @@ class Manifest:
         self.stages[stage.name] = {"state": "running", "version": stage.version}
         self._save()
 
+    @contextmanager
+    def running(self, stage: Stage) -> Iterator[None]:
+        """Note that a stage runs; a refusal, which comes before anything is written, leaves the record as it was."""
+        earlier = self.stages.get(stage.name)
+        self.start(stage)
+        try:
+            yield
+        except (UserError, FileNotFoundError):
+            self.stages[stage.name] = earlier or {}
+            self._save()
+            raise
+
     def finish(self, stage: Stage, facts: dict[str, Any], seconds: float) -> None:
         """Record a stage's success."""
         self.stages[stage.name] = {
@@ -176,6 +190,13 @@ class Manifest:
 
 
 def _file_digest(path: Path) -> str:
+    status = path.stat()
+    return _content_digest(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=200_000)
+def _content_digest(path: Path, size: int, mtime_ns: int) -> str:
+    """Hash a file once a run: stages share inputs."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

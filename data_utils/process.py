@@ -1,0 +1,173 @@
+"""Command: turn a raw video into a subject folder, skipping what is up to date.
+
+python -m data_utils.process VIDEO [--out DIR] [--size 512] [--crop auto|none] [--only STAGE ...] [--force]
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from data_utils.audio import extract_audio
+from data_utils.frames import Crop, check_video, extract_frames, replace_frames
+from data_utils.stage import Manifest, Stage, digest
+from data_utils.stages import INTAKE, STAGE_NAMES, StageName, build_stages
+from gaussian_head.data.layout import SubjectLayout
+from gaussian_head.errors import UserError, configure_logging, run_command
+from gaussian_head.media.files import replacing
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ProcessOptions:
+    """Turn a video of one talking person into a subject folder (formats: docs/formats.md)."""
+
+    video: Annotated[Path, tyro.conf.Positional]
+    """The raw video, for example data/<ID>/<ID>.mp4; from elsewhere it is copied there first."""
+    out: Path | None = None
+    """Subject folder; default: the video's own folder when it is named like the video, else data/<name of the video>."""
+    size: int = 512
+    """Longer side of the frames, px."""
+    crop: Crop = "auto"
+    """auto: cut a square around the head out of a picture that is not square; none: keep all of it."""
+    extractor: Literal["mel"] = "mel"
+    """Audio features to write."""
+    only: tuple[StageName, ...] = ()
+    """Run these stages alone."""
+    force: bool = False
+    """Run even what is up to date (a user's own au.csv is still kept)."""
+    report: bool = True
+    """Draw report.png, one page that shows what was found."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def process(options: ProcessOptions) -> SubjectLayout:
+    """Run the stages that are not up to date.
+
+    Returns:
+        The subject folder.
+
+    Raises:
+        FileNotFoundError: No such video, or with `only`, an earlier stage's result is missing.
+        UserError: Bad input; results of earlier runs are untouched.
+    """
+    if not 64 <= options.size <= 2048 or options.size % 2:
+        raise UserError(f"--size must be an even number from 64 to 2048, got {options.size}.")
+    layout = _place_video(options)
+    manifest = Manifest(layout)
+    stages = build_stages(layout, size=options.size, crop=options.crop, extractor=options.extractor)
+    chosen = [stages[name] for name in options.only or STAGE_NAMES]
+    if not options.only and manifest.facts("landmarks") and not _all_up_to_date(manifest, stages, INTAKE):
+        _take_in_apart(layout, manifest, stages, options)
+    for stage in chosen:
+        _run_stage(stage, manifest, layout, force=options.force)
+    if options.report:
+        from data_utils.report import write_report
+
+        write_report(layout, manifest)
+        print(f"report: {layout.report}")
+    return layout
+
+
+def _place_video(options: ProcessOptions) -> SubjectLayout:
+    """Find the subject folder and put the video there, once it has passed the checks that need no picture decoded."""
+    video = options.video
+    own_folder = SubjectLayout(video.parent)
+    is_in_place = own_folder.subject == video.stem and video.suffix == own_folder.video.suffix
+    default = own_folder.root if is_in_place else Path("data") / video.stem
+    layout = SubjectLayout(options.out or default)
+    check_video(video)
+    if layout.video.exists() and layout.video.samefile(video):
+        return layout
+    if layout.video.exists():
+        if digest(layout.video) != digest(video):
+            raise UserError(
+                f"{layout.video} already holds another video than {video}; "
+                "give another folder with --out, or remove that folder first."
+            )
+        return layout
+    with replacing(layout.video) as temporary:
+        shutil.copyfile(video, temporary)
+    return layout
+
+
+def _all_up_to_date(manifest: Manifest, stages: dict[StageName, Stage], names: Iterable[StageName]) -> bool:
+    return all(manifest.is_up_to_date(stages[name]) for name in names)
+
+
+def _run_stage(stage: Stage, manifest: Manifest, layout: SubjectLayout, *, force: bool) -> None:
+    if stage.name == "action_units" and not manifest.was_written_by(stage):
+        from data_utils.action_units import check_action_units
+
+        check_action_units(layout)
+        print(f"{stage.name}: kept your own {layout.action_units}")
+        return
+    if not force and manifest.is_up_to_date(stage):
+        print(f"{stage.name}: up to date")
+        return
+    started = time.monotonic()
+    with manifest.running(stage):
+        facts = stage.run(show_progress)
+    _finish(manifest, stage, facts, time.monotonic() - started)
+
+
+def _finish(manifest: Manifest, stage: Stage, facts: dict[str, Any], seconds: float) -> None:
+    manifest.finish(stage, facts, seconds)
+    print(f"{stage.name}: done in {seconds:.1f} s")
+
+
+def _take_in_apart(
+    layout: SubjectLayout, manifest: Manifest, stages: dict[StageName, Stage], options: ProcessOptions
+) -> None:
+    """Run the stages that may refuse a video beside the earlier results, and replace those only when all pass."""
+    apart = SubjectLayout(layout.root / ".incoming")
+    shutil.rmtree(apart.root, ignore_errors=True)
+    work = {
+        "audio": lambda: extract_audio(layout.video, apart),
+        "frames": lambda: extract_frames(layout.video, apart, options.size, options.crop, show_progress),
+        "landmarks": lambda: build_stages(apart, size=0, crop="none", extractor="mel")["landmarks"].run(show_progress),
+    }
+    results: dict[StageName, tuple[dict[str, Any], float]] = {}
+    try:
+        for name in INTAKE:
+            started = time.monotonic()
+            results[name] = (work[name](), time.monotonic() - started)
+        for name in INTAKE:
+            manifest.start(stages[name])
+        replace_frames(apart.frame(0).parent, layout)
+        apart.speech.replace(layout.speech)
+        apart.mesh_landmarks.replace(layout.mesh_landmarks)
+    finally:
+        shutil.rmtree(apart.root, ignore_errors=True)
+    for name in INTAKE:
+        _finish(manifest, stages[name], *results[name])
+
+
+def show_progress(iterable: Iterable[T], total: int | None, label: str) -> Iterator[T]:
+    """Wrap a loop in a progress bar with the time left (nothing where the output is no terminal)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield from bar.track(iterable, total=total, description=label)
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    options = tyro.cli(ProcessOptions)
+    configure_logging()
+    run_command(lambda: print(process(options).root), debug=options.debug)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The stages in order, with what each reads and writes. Raise a stage's version when its results change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Literal, get_args
+
+from data_utils.audio import extract_audio
+from data_utils.frames import Crop, extract_frames
+from data_utils.stage import Progress, Stage, per_frame
+from gaussian_head.data.layout import SubjectLayout
+
+StageName = Literal[
+    "audio", "frames", "landmarks", "tracking", "parsing", "background", "torso", "teeth", "action_units",
+    "audio_features",
+]  # fmt: skip
+STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
+INTAKE: tuple[StageName, ...] = ("audio", "frames", "landmarks")
+"""The stages that may refuse a video."""
+
+
+def build_stages(layout: SubjectLayout, *, size: int, crop: Crop, extractor: str) -> dict[StageName, Stage]:
+    """Describe every stage of one subject folder, in order.
+
+    Args:
+        layout: The folder, its video in place.
+        size: Longer side of the frames, px.
+        crop: See `frames.extract_frames`.
+        extractor: Name of the audio features.
+    """
+
+    def run(module: str, function: str) -> Callable[[Progress], dict[str, Any]]:
+        return lambda progress: _import(module, function)(layout, progress=progress)
+
+    frames, landmarks = per_frame(layout.frame), layout.mesh_landmarks
+    parsing, mattes = per_frame(layout.parsing), per_frame(layout.matte)
+    features = layout.audio_features(extractor)
+    head = (layout.landmarks_3d, layout.landmarks_3d_valid)
+    tracks = (layout.track_params, layout.transforms("train"), layout.transforms("val"))
+    pictures = (per_frame(layout.gt_image), per_frame(layout.torso_image))
+    stages = (
+        Stage("audio", 1, (layout.video,), (layout.speech,), lambda _: extract_audio(layout.video, layout)),
+        Stage(
+            "frames", 1, (layout.video,), (frames,),
+            lambda progress: extract_frames(layout.video, layout, size, crop, progress), {"size": size, "crop": crop},
+        ),
+        Stage(
+            "landmarks", 1, (frames,), (per_frame(layout.landmarks68), landmarks), run("landmarks", "extract_landmarks")
+        ),
+        Stage("tracking", 1, (landmarks,), (*tracks, *head), run("tracking", "track_head")),
+        Stage("parsing", 1, (frames, landmarks), (parsing, mattes), run("parsing", "segment_frames")),
+        Stage("background", 1, (frames, mattes), (layout.background,), run("background", "extract_background")),
+        Stage(
+            "torso", 1, (frames, parsing, mattes, landmarks, layout.background), pictures, run("torso", "extract_torso")
+        ),
+        Stage("teeth", 1, (frames, landmarks), (per_frame(layout.teeth_mask),), run("teeth", "extract_teeth")),
+        Stage(
+            "action_units", 1, (landmarks, *head), (layout.action_units,), run("action_units", "extract_action_units")
+        ),
+        Stage(
+            "audio_features", 1, (layout.speech,), (features, features.with_suffix(".json")),
+            lambda progress: _import("audio_features", "extract_audio_features")(layout, extractor, progress=progress),
+            {"extractor": extractor},
+        ),
+    )  # fmt: skip
+    return dict(zip(STAGE_NAMES, stages, strict=True))
+
+
+def _import(module: str, function: str) -> Callable[..., dict[str, Any]]:
+    """Import a stage when it runs: a stage that is up to date loads none of its libraries."""
+    return getattr(import_module(f"data_utils.{module}"), function)
