@@ -33,7 +33,7 @@ class _RasterizeView(ctypes.Structure):
 _INPUTS = ("means", "quats", "scales", "opacities", "sh", "colors", "features", "background")
 _OUTPUTS = ("color", "alpha", "depth", "feature_map", "radii", "n_contrib")
 _GRAD_OUTPUTS = ("grad_color", "grad_alpha", "grad_depth", "grad_feature_map")
-_GRAD_INPUTS = (*(f"grad_{name}" for name in _INPUTS), "grad_means2d")
+_GRAD_INPUTS = (*(f"grad_{name}" for name in _INPUTS), "grad_means2d", "grad_means2d_abs")
 
 
 class _RasterizeTensors(ctypes.Structure):
@@ -123,7 +123,7 @@ class RasterizeCpu(torch.autograd.Function):
         tensors = _RasterizeTensors(*(_address(x) for x in (*inputs, *outputs)))
         arguments = (_Pointer(ctx.workspace.address), ctypes.byref(ctx.view), ctypes.byref(tensors))
         _run("rasterize", library.gaussian_head_rasterize_forward(*arguments))
-        ctx.has_means2d = means2d is not None
+        ctx.means2d_columns = 0 if means2d is None else means2d.shape[1]
         ctx.save_for_backward(*inputs)
         ctx.mark_non_differentiable(*outputs[4:])
         ctx.set_materialize_grads(False)
@@ -136,13 +136,20 @@ class RasterizeCpu(torch.autograd.Function):
         inputs = ctx.saved_tensors
         grad_outputs = [None if g is None else g.contiguous() for g in grads[:4]]
         grad_inputs = [None if x is None else torch.empty_like(x) for x in inputs]
-        grad_inputs.append(inputs[0].new_empty(len(inputs[0]), 2) if ctx.has_means2d else None)
+        grad_centres = [inputs[0].new_empty(len(inputs[0]), 2) for _ in range(ctx.means2d_columns // 2)]
         ctx.view.threads = torch.get_num_threads()
-        fields = (*inputs, *(None for _ in _OUTPUTS), *grad_outputs, *grad_inputs)
+        fields = (
+            *inputs,
+            *(None for _ in _OUTPUTS),
+            *grad_outputs,
+            *grad_inputs,
+            *grad_centres,
+            *[None] * (2 - len(grad_centres)),
+        )
         tensors = _RasterizeTensors(*(_address(x) for x in fields))
         arguments = (_Pointer(ctx.workspace.address), ctypes.byref(ctx.view), ctypes.byref(tensors))
         _run("rasterize", cpu_library().gaussian_head_rasterize_backward(*arguments))
-        return (None, *grad_inputs)
+        return (None, *grad_inputs, torch.cat(grad_centres, 1) if grad_centres else None)
 
 
 class FusedL1Ssim(torch.autograd.Function):

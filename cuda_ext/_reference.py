@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 ALPHA_MIN = 1.0 / 255.0
 """Fainter pairs of Gaussian and pixel are skipped."""
@@ -139,15 +140,30 @@ def _radii(
     return torch.where(seen, radius, torch.zeros_like(radius))
 
 
+class _AbsoluteSum(torch.autograd.Function):
+    """Repeats a column for every pixel; its gradient is the sum of the pixels' absolute gradients."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, column: Float[Tensor, "M 1"], pixels: int) -> Float[Tensor, "M P"]:
+        return column.expand(-1, pixels)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Float[Tensor, "M P"]) -> tuple[Float[Tensor, "M 1"], None]:
+        return grad.abs().sum(1, keepdim=True), None
+
+
 def _blend_tile(
     projected: Projected,
     opacities: Float[Tensor, " M"],
     channels: Float[Tensor, "M C"],
+    absolute: Float[Tensor, "M 2"] | None,
     x: Float[Tensor, " P"],
     y: Float[Tensor, " P"],
 ) -> tuple[Float[Tensor, "C P"], Float[Tensor, " P"], Int[Tensor, " P"]]:
     """Blend M Gaussians, front to back, at P pixel centres: summed channels, light left over, number blended."""
     dx, dy = x - projected.means2d[:, :1], y - projected.means2d[:, 1:]  # [M, P]
+    if absolute is not None:
+        dx, dy = dx + _AbsoluteSum.apply(absolute[:, :1], len(x)), dy + _AbsoluteSum.apply(absolute[:, 1:], len(x))
     xx, xy, yy = (projected.covariance[:, i : i + 1] for i in range(3))
     power = -0.5 * ((yy * dx - xy * dy).square() / (yy * projected.determinant[:, None]) + dy.square() / yy)
     alpha = (opacities[:, None] * power.exp()).clamp(max=ALPHA_MAX)
@@ -167,7 +183,7 @@ def rasterize(
     opacities: Float[Tensor, " N"],
     colors: Float[Tensor, "N 3"],
     features: Float[Tensor, "N E"],
-    means2d: Float[Tensor, "N 2"] | None,
+    means2d: Float[Tensor, "N D"] | None,
     background: Float[Tensor, " 3"],
     viewmat: Float[Tensor, "4 4"],
     K: Float[Tensor, "3 3"],
@@ -181,9 +197,11 @@ def rasterize(
     """
     width, height = size
     projected = project(means, quats, scales, viewmat, K, size, near)
+    absolute = None
     if means2d is not None:
         half = means.new_tensor([0.5 * width, 0.5 * height])
-        projected = projected._replace(means2d=projected.means2d + means2d * half)
+        projected = projected._replace(means2d=projected.means2d + means2d[:, :2] * half)
+        absolute = means2d[:, 2:] * half if means2d.shape[1] == 4 else None
     channels = torch.cat([colors, projected.depth[:, None], features], 1)  # [N, 4 + E]
     keep = (projected.in_front & (opacities.detach() >= ALPHA_MIN)).nonzero()[:, 0]
     order = keep[torch.sort(projected.depth.detach()[keep], stable=True).indices]
@@ -201,7 +219,7 @@ def rasterize(
             right = min(left + TILE, width)
             index = row[(row_low < right) & (row_high > left)]
             shape = (bottom - top, right - left)
-            tiles.append(_tile(projected, opacities, channels, index, (left, top), shape))
+            tiles.append(_tile(projected, opacities, channels, absolute, index, (left, top), shape))
         rows.append([torch.cat(parts, -1) for parts in zip(*tiles, strict=True)])
     image, transmittance, count = (torch.cat(parts, -2) for parts in zip(*rows, strict=True))
     color = image[:3] + transmittance * background[:, None, None]
@@ -212,6 +230,7 @@ def _tile(
     projected: Projected,
     opacities: Float[Tensor, " N"],
     channels: Float[Tensor, "N C"],
+    absolute: Float[Tensor, "N 2"] | None,
     index: Int[Tensor, " M"],
     corner: tuple[int, int],
     shape: tuple[int, int],
@@ -223,9 +242,9 @@ def _tile(
     x = torch.arange(shape[1], dtype=channels.dtype, device=channels.device) + (corner[0] + 0.5)
     y = torch.arange(shape[0], dtype=channels.dtype, device=channels.device) + (corner[1] + 0.5)
     near_tile = Projected(*(value[index] for value in projected))
-    image, light, count = _blend_tile(
-        near_tile, opacities[index], channels[index], x.repeat(shape[0]), y.repeat_interleave(shape[1])
-    )
+    absolute = None if absolute is None else absolute[index]
+    pixels = x.repeat(shape[0]), y.repeat_interleave(shape[1])
+    image, light, count = _blend_tile(near_tile, opacities[index], channels[index], absolute, *pixels)
     return image.reshape(-1, *shape), light.reshape(1, *shape), count.reshape(shape)
 
 

@@ -44,7 +44,7 @@ def rasterize(
     sh_degree: int | None = None,
     features: Float[Tensor, "N E"] | None = None,
     background: Float[Tensor, " 3"] | None = None,
-    means2d: Float[Tensor, "N 2"] | None = None,
+    means2d: Float[Tensor, "N D"] | None = None,
     near: float = 0.2,
     implementation: str = "auto",
 ) -> Rasterization:
@@ -67,7 +67,8 @@ def rasterize(
         features: Extra channels blended in the same pass.
         background: RGB behind everything; black if not given.
         means2d: Zeros; its gradient is the one of the projected centres in px times (width/2, height/2), the quantity
-            that densification thresholds refer to (specs/gaussian_head.md j.3).
+            that densification thresholds refer to (specs/gaussian_head.md j.3). D is 2, or 4: the last two columns
+            then receive the sum of the pixels' absolute contributions, in the same unit (AbsGS, Ye et al. 2024).
         near: Gaussians whose camera z is not greater are dropped.
         implementation: `auto` (compiled where it is built and takes the tensors), `cpu` or `reference`. The environment
             variable GAUSSIAN_HEAD_OPERATORS replaces `auto`.
@@ -85,7 +86,7 @@ def rasterize(
     _check_tensor("features", features, (n, None), means)
     _check_tensor("background", background, (3,), means)
     if means2d is not None:
-        _check_tensor("means2d", means2d, (n, 2), means)
+        _check_tensor("means2d", means2d, (n, 4 if means2d.shape[-1:] == (4,) else 2), means)
     viewmat, K = viewmat.detach().to(means), K.detach().to(means)
     if choose(implementation, means, "rasterize") == "cpu":
         from cuda_ext._cpu import RasterizeCpu, View

@@ -190,8 +190,8 @@ SIMD_INLINE void start_gradient(
   for (int c = 0; c < 3; ++c) ws.tile_background[3 * static_cast<size_t>(tile.index) + c] = sum(background[c]);
 }
 
-// DEPTH: whether the picture's depth has a gradient. `planes`: gradients on the feature planes; `sums`: E f8 of room.
-template <bool DEPTH>
+// DEPTH: whether the picture's depth has a gradient; ABSOLUTE: whether grad_means2d_abs is wanted. `planes`: gradients on the feature planes; `sums`: E f8 of room.
+template <bool DEPTH, bool ABSOLUTE>
 void blend_tile_backward(
     const RasterizeView& view, const RasterizeTensors& t, Workspace& ws, const Tile& tile, float* planes, float* sums_e) {
   TileGradient state;
@@ -209,7 +209,7 @@ void blend_tile_backward(
     const Footprint footprint(s, tile);
     const float* feature = t.features + static_cast<size_t>(entry.gaussian) * features;
     const int32_t position = static_cast<int32_t>(k - tile.begin);
-    f8 v{}, vu{}, vw{}, vuu{}, vuw{}, vww{}, r{}, g{}, b{}, depth{};
+    f8 v{}, vu{}, vw{}, vuu{}, vuw{}, vww{}, r{}, g{}, b{}, depth{}, ax{}, ay{};
     std::memset(sums_e, 0, features * sizeof(f8));
     for (uint32_t blocks = entry.blocks; blocks != 0; blocks &= blocks - 1) {
       const int block = __builtin_ctz(blocks), at = 8 * block;
@@ -238,11 +238,14 @@ void blend_tile_backward(
       const f8 pu = grad_power * o.u, pw = grad_power * o.w;
       v += grad_power, vu += pu, vw += pw;
       vuu = fma(pu, o.u, vuu), vuw = fma(pu, o.w, vuw), vww = fma(pw, o.w, vww);
+      if (ABSOLUTE) ax += abs(s.xx * pu), ay += abs(fma(all8(s.yx), pu, s.yy * pw));
       r = fma(weight, gr, r), g = fma(weight, gg, g), b = fma(weight, gb, b);
     }
     store(slot, sums(v, vu, vw, vuu, vuw, vww, r, g));
     slot[8] = sum(b);
     slot[9] = DEPTH ? sum(depth) : 0.0f;
+    slot[10] = ABSOLUTE ? sum(ax) : 0.0f;
+    slot[11] = ABSOLUTE ? sum(ay) : 0.0f;
     for (int e = 0; e < features; ++e) slot[MOMENTS + e] = sum(load(sums_e + e * LANES));
   }
 }

@@ -280,11 +280,14 @@ void project_backward_range(const RasterizeView& view, const RasterizeTensors& t
     scatter<4>(t.grad_quats, n, first, grad_quat);
     scatter<3>(t.grad_scales, n, first, grad_scale);
     scatter<1>(t.grad_opacities, n, first, &grad_opacity);
+    const float half_width = 0.5f * static_cast<float>(view.width), half_height = 0.5f * static_cast<float>(view.height);
     if (t.grad_means2d != nullptr) {
-      const f8 ndc[2] = {
-          keep(seen, grad_pixel[0] * (0.5f * static_cast<float>(view.width))),
-          keep(seen, grad_pixel[1] * (0.5f * static_cast<float>(view.height)))};
+      const f8 ndc[2] = {keep(seen, grad_pixel[0] * half_width), keep(seen, grad_pixel[1] * half_height)};
       scatter<2>(t.grad_means2d, n, first, ndc);
+    }
+    if (t.grad_means2d_abs != nullptr) {  // (WHITEN_SCALE L) e' with e' = WHITEN_SCALE e
+      const f8 ndc[2] = {m[10] * (half_width / gs::HALF_LOG2_E), m[11] * (half_height / gs::HALF_LOG2_E)};
+      scatter<2>(t.grad_means2d_abs, n, first, ndc);
     }
   }
 }

@@ -49,7 +49,8 @@ struct RasterizeTensors {
   float* grad_colors;      // [N, 3], or null with sh
   float* grad_features;    // [N, E]
   float* grad_background;  // [3]
-  float* grad_means2d;     // [N, 2] px gradient times (W/2, H/2), or null
+  float* grad_means2d;      // [N, 2] px gradient times (W/2, H/2), or null
+  float* grad_means2d_abs;  // [N, 2] the same from the pixels' absolute contributions, or null
 };
 
 extern "C" {

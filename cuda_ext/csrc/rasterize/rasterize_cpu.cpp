@@ -151,7 +151,10 @@ void backward(const RasterizeView& view, const RasterizeTensors& t, Workspace& w
   for (int i = 0; i < threads; ++i) ws.scratch[i].reserve(static_cast<size_t>(view.features) * (PIXELS + LANES));
   parallel_dynamic(threads, tiles, [&](int i, int thread) {
     float* room = ws.scratch[thread].data;
-    const auto blend = t.grad_depth != nullptr ? blend_tile_backward<true> : blend_tile_backward<false>;
+    const bool depth = t.grad_depth != nullptr;
+    const auto blend = t.grad_means2d_abs == nullptr
+                           ? (depth ? blend_tile_backward<true, false> : blend_tile_backward<false, false>)
+                           : (depth ? blend_tile_backward<true, true> : blend_tile_backward<false, true>);
     blend(view, t, ws, Tile(view, ws, i), room, room + planes);
   });
   parallel(threads, [&](int thread) {

@@ -58,7 +58,8 @@ struct Entry {
   uint32_t gaussian, slot, blocks;
 };
 
-constexpr int MOMENTS = 10;  // per pair: v u w uu uw ww r g b depth, then the features
+// Per pair: v u w uu uw ww r g b depth |x| |y|, then the features (|.|: absolute contributions to the projected centre).
+constexpr int MOMENTS = 12;
 
 struct Workspace {
   Buffer<Splat> splats;                       // [N], only visible ones written
