@@ -19,7 +19,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -32,9 +32,8 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
         content: All of it.
         durable: Also wait until the disk holds it, so that it survives a power cut (manifests, checkpoints).
     """
-    with replacing(path) as temporary:
-        with temporary.open("wb") as file:
-            file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(content)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())

@@ -1,0 +1,170 @@
+"""A subject folder as typed tensors, read lazily through a bounded cache."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from gaussian_head.data import layout as names
+from gaussian_head.data.action_units import read_action_units
+from gaussian_head.data.layout import SubjectLayout
+from gaussian_head.errors import UserError
+from gaussian_head.geometry.cameras import intrinsics, scale_intrinsics, viewmat_from_c2w
+from gaussian_head.media.image import read_rgb, read_rgba, resize
+
+REGIONS = {
+    "face": names.PARSING_HEAD,
+    "hair": names.PARSING_HAIR,
+    "mouth": names.PARSING_MOUTH,
+}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What is known of one frame's picture, at the subject's working size. Regions are coverages in 0..255."""
+
+    index: int
+    image: UInt8[Tensor, "3 H W"]
+    """The frame over the static background: the training target."""
+    background: UInt8[Tensor, "3 H W"]
+    """Torso over the static background: what stands behind the head."""
+    face: UInt8[Tensor, "1 H W"]
+    hair: UInt8[Tensor, "1 H W"]
+    mouth: UInt8[Tensor, "1 H W"]
+    """The opening between the lips."""
+
+    @property
+    def head(self) -> Float[Tensor, "1 H W"]:
+        """Coverage of face, hair and mouth in [0, 1]."""
+        total = self.face.int() + self.hair + self.mouth
+        return total.clamp(max=255).float() / 255
+
+    def bytes(self) -> int:
+        """Memory the frame holds."""
+        return sum(t.numel() for t in (self.image, self.background, self.face, self.hair, self.mouth))
+
+
+class Subject:
+    """Cameras, landmarks and action units of every frame in memory; pictures on demand.
+
+    Arrays are indexed by frame number (img_id); `train` and `val` list the numbers of the splits.
+    """
+
+    def __init__(self, root: Path, size: int, cache_bytes: int = 1_000_000_000) -> None:
+        """Open a subject folder.
+
+        Args:
+            root: The folder `data/<ID>`.
+            size: Working resolution: the longer side of the pictures in px.
+            cache_bytes: Pictures kept decoded.
+
+        Raises:
+            FileNotFoundError: The folder or one of its files is missing.
+            UserError: Files disagree with each other.
+        """
+        self.layout = SubjectLayout(Path(root))
+        if not self.layout.root.is_dir():
+            raise FileNotFoundError(f"{root} is no subject folder; make one with: python -m data_utils.process VIDEO")
+        documents = {split: self._transforms(split) for split in ("train", "val")}
+        self.train = [frame["img_id"] for frame in documents["train"]["frames"]]
+        self.val = [frame["img_id"] for frame in documents["val"]["frames"]]
+        numbers = self.train + self.val
+        if not self.train or not self.val:
+            raise UserError(f"{self.layout.transforms('train')}: both splits need frames, "
+                            f"got {len(self.train)} train and {len(self.val)} val.")
+        self.frames = max(numbers) + 1
+        self.landmarks = self._landmarks()
+        self.frames = len(self.landmarks)
+        height, width = read_rgb(self.layout.gt_image(numbers[0])).shape[:2]
+        self._source_size = (width, height)
+        scale = size / max(width, height)
+        self.width, self.height = round(width * scale), round(height * scale)
+        K = intrinsics(documents["train"]["focal_len"], width, height)
+        self.K = torch.from_numpy(scale_intrinsics(K, self.width / width, self.height / height)).float()
+        self.viewmats = torch.eye(4).repeat(self.frames, 1, 1)
+        for frame in documents["train"]["frames"] + documents["val"]["frames"]:
+            c2w = np.array(frame["transform_matrix"], dtype=np.float64)
+            self.viewmats[frame["img_id"]] = torch.from_numpy(viewmat_from_c2w(c2w)).float()
+        self.action_units = torch.from_numpy(read_action_units(self.layout, self.frames))
+        self._check_pictures(numbers)
+        self._static_background = resize(read_rgb(self.layout.background), width, height).astype(np.float32)
+        self._cache: OrderedDict[int, Frame] = OrderedDict()
+        self._cache_bytes = cache_bytes
+
+    def _transforms(self, split: str) -> dict:
+        path = self.layout.transforms(split)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing; run: python -m data_utils.process {self.layout.video}")
+        try:
+            document = json.loads(path.read_text())
+            frames = [{"img_id": int(f["img_id"]), "transform_matrix": f["transform_matrix"]} for f in document["frames"]]
+            return {"focal_len": float(document["focal_len"]), "frames": frames}
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} is no transforms file (focal_len, frames of img_id and transform_matrix): "
+                            f"{error}; run: python -m data_utils.process {self.layout.video} --force") from error
+
+    def _landmarks(self) -> Float[Tensor, "T 478 3"]:
+        path = self.layout.landmarks_3d
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing; run: python -m data_utils.process {self.layout.video}")
+        landmarks = np.load(path, allow_pickle=False)
+        if landmarks.ndim != 3 or landmarks.shape[1:] != (478, 3) or len(landmarks) < self.frames:
+            raise UserError(f"{path} must hold [{self.frames} or more, 478, 3] numbers, got {list(landmarks.shape)}; "
+                            f"run: python -m data_utils.process {self.layout.video} --only tracking --force")
+        return torch.from_numpy(landmarks.astype(np.float32))
+
+    def _check_pictures(self, numbers: list[int]) -> None:
+        """Every file the frames will need exists: better now than after an hour."""
+        for k in numbers:
+            for path in (self.layout.gt_image(k), self.layout.torso_image(k), self.layout.parsing(k)):
+                if not path.is_file():
+                    raise FileNotFoundError(
+                        f"{path} is missing; run: python -m data_utils.process {self.layout.video}")
+
+    def frame(self, k: int) -> Frame:
+        """Return frame k's pictures, from the cache or from disk."""
+        if k in self._cache:
+            self._cache.move_to_end(k)
+            return self._cache[k]
+        frame = self._load(k)
+        self._cache[k] = frame
+        while len(self._cache) > 1 and len(self._cache) * frame.bytes() > self._cache_bytes:
+            self._cache.popitem(last=False)
+        return frame
+
+    def _load(self, k: int) -> Frame:
+        image = self._read(self.layout.gt_image(k), read_rgb)
+        parsing = self._read(self.layout.parsing(k), read_rgb)
+        regions = {
+            name: (parsing == np.array(color, np.uint8)).all(-1).astype(np.uint8) * 255
+            for name, color in REGIONS.items()
+        }
+        return Frame(
+            index=k,
+            image=self._tensor(image),
+            background=self._tensor(self._background(k)),
+            **{name: self._tensor(region[..., None]) for name, region in regions.items()},
+        )
+
+    def _background(self, k: int) -> UInt8[np.ndarray, "H W 3"]:
+        torso = self._read(self.layout.torso_image(k), read_rgba).astype(np.float32)
+        alpha = torso[..., 3:] / 255
+        return np.rint(torso[..., :3] * alpha + self._static_background * (1 - alpha)).astype(np.uint8)
+
+    def _read(self, path: Path, reader) -> np.ndarray:  # noqa: ANN001 -- read_rgb or read_rgba
+        image = reader(path)
+        if image.shape[1::-1] != self._source_size:
+            raise UserError(f"{path} is {image.shape[1]} x {image.shape[0]} px, the others are "
+                            f"{self._source_size[0]} x {self._source_size[1]}; process the video again.")
+        return image
+
+    def _tensor(self, image: np.ndarray) -> UInt8[Tensor, "C H W"]:
+        small = resize(image, self.width, self.height)
+        return torch.from_numpy(np.ascontiguousarray(small.reshape(self.height, self.width, -1).transpose(2, 0, 1)))

@@ -1,0 +1,165 @@
+"""The head: a face branch (skin, hair) and a mouth branch (teeth, tongue, cavity), each Gaussians and what moves them.
+
+`prepare()` computes what depends only on the Gaussians; `deform()` adds one frame's expression. Training prepares at
+every step, synthesis once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gaussian_head.geometry.landmarks import INNER_LIPS
+from gaussian_head.model.gaussians import Gaussians
+from gaussian_head.model.landmark_space import Condition, LandmarkSpace
+from gaussian_head.model.motion import Binding, MotionField, bind
+
+POSITION_SCALE = 1e-2
+"""Unit of the fields' position outputs: a centimetre."""
+JAW_POINTS = (152, 148, 377, 17, 14, 200)
+"""Chin and lower lip: their mean displacement is the jaw's."""
+JAW_BLEND_M = 0.003
+"""Height over which the jaw's pull fades from the lower teeth to the upper."""
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Size of the networks; stored with the checkpoint."""
+
+    sh_degree: int = 1
+    """Spherical-harmonics degree of the view-dependent colour."""
+    components: int = 24
+    """Principal components of the landmarks in the expression code."""
+    action_units: int = 6
+    """Action units in the expression code."""
+    hidden: int = 48
+    """Width of the motion fields."""
+    bound_m: float = 0.25
+    """Half width of the fields' grids around the head's centre."""
+    face_resolutions: tuple[int, ...] = (16, 40)
+    """Cells per axis of the face field's grids."""
+    mouth_resolutions: tuple[int, ...] = (32, 64)
+    """Cells per axis of the mouth field's grids."""
+
+
+class Prepared(NamedTuple):
+    """What a branch computes from its Gaussians alone."""
+
+    regions: Float[Tensor, "N H"]
+    gate: Float[Tensor, " N"]
+    scales: Float[Tensor, "N 3"]
+    opacities: Float[Tensor, " N"]
+
+
+class Deformed(NamedTuple):
+    """Gaussians of one frame, ready to rasterize."""
+
+    means: Float[Tensor, "N 3"]
+    quats: Float[Tensor, "N 4"]
+    scales: Float[Tensor, "N 3"]
+    opacities: Float[Tensor, " N"]
+    sh: Float[Tensor, "N C 3"]
+    change: Float[Tensor, "N O"]
+    """The field's raw output, for regularization."""
+
+
+class Branch(nn.Module):
+    """Gaussians, their motion field and what carries them."""
+
+    OUTPUTS = 13  # position 3, quaternion 4, log-scale 3, colour 3
+
+    def __init__(self, config: HeadConfig, gaussians: Gaussians, resolutions: tuple[int, ...], extra_code: int) -> None:
+        super().__init__()
+        self.gaussians = gaussians
+        code_size = config.components + config.action_units + extra_code
+        self.field = MotionField(code_size, self.OUTPUTS, resolutions, config.hidden, config.bound_m)
+
+    def prepare(self) -> Prepared:
+        """Compute what depends only on the Gaussians."""
+        regions, gate = self.field.regions(self.gaussians.means)
+        return Prepared(regions, self._gate(gate), self.gaussians.scales, self.gaussians.opacities)
+
+    def _gate(self, logits: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+        raise NotImplementedError
+
+    def _apply(self, prepared: Prepared, carried: Float[Tensor, "N 3"], code: Float[Tensor, " C"]) -> Deformed:
+        change = self.field(prepared.regions, code)
+        g = self.gaussians
+        return Deformed(
+            means=g.means + prepared.gate[:, None] * carried + POSITION_SCALE * change[:, :3],
+            quats=nn.functional.normalize(g.quats, dim=1) + change[:, 3:7],
+            scales=prepared.scales * change[:, 7:10].exp(),
+            opacities=prepared.opacities,
+            sh=torch.cat([g.sh0 + change[:, None, 10:13], g.shN], 1),
+            change=change,
+        )
+
+
+class FaceBranch(Branch):
+    """Everything of the head but the inner mouth; carried by the landmarks around each Gaussian."""
+
+    def __init__(self, config: HeadConfig, gaussians: Gaussians) -> None:
+        """Make an unbound branch; `bind` it before use and whenever its Gaussians are added or removed."""
+        super().__init__(config, gaussians, config.face_resolutions, extra_code=0)
+        self.binding: Binding | None = None
+
+    def bind(self, mean_landmarks: Float[Tensor, "478 3"]) -> None:
+        """Tie the Gaussians to the landmarks near them."""
+        self.binding = bind(self.gaussians.means, mean_landmarks)
+
+    def deform(self, prepared: Prepared, condition: Condition) -> Deformed:
+        """Apply one frame's landmarks and code."""
+        return self._apply(prepared, self.binding.carry(condition.displacement), condition.code)
+
+    def _gate(self, logits: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+        return torch.sigmoid(logits + 2.0)
+
+
+class MouthBranch(Branch):
+    """Teeth, tongue and cavity; the lower part follows the jaw, the upper the skull (specs/gaussian_head.md e.5, i.4)."""
+
+    def __init__(self, config: HeadConfig, gaussians: Gaussians) -> None:
+        """Make the branch; its field also sees the jaw's displacement."""
+        super().__init__(config, gaussians, config.mouth_resolutions, extra_code=3)
+        self.register_buffer("lip_line", torch.zeros(()))
+
+    def set_lip_line(self, mean_landmarks: Float[Tensor, "478 3"]) -> None:
+        """Tell upper from lower teeth by the height of the mean face's lips."""
+        self.lip_line.copy_(mean_landmarks[torch.from_numpy(INNER_LIPS), 1].mean())
+
+    def deform(self, prepared: Prepared, condition: Condition) -> Deformed:
+        """Apply one frame's landmarks and code."""
+        jaw = condition.displacement[list(JAW_POINTS)].mean(0)
+        code = torch.cat([condition.code, 100 * jaw])  # in centimetres, about as large as the code
+        return self._apply(prepared, jaw.expand(len(self.gaussians), 3), code)
+
+    def _gate(self, logits: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+        below = (self.lip_line - self.gaussians.means[:, 1]) / JAW_BLEND_M
+        return torch.sigmoid(logits + below)
+
+
+class Head(nn.Module):
+    """A person's head: its landmark space, its face and its mouth."""
+
+    def __init__(self, config: HeadConfig, face: Gaussians, mouth: Gaussians) -> None:
+        """Assemble the parts; `fit_landmarks` or a checkpoint completes them."""
+        super().__init__()
+        self.config = config
+        self.space = LandmarkSpace(config.components, config.action_units)
+        self.face = FaceBranch(config, face)
+        self.mouth = MouthBranch(config, mouth)
+
+    def fit_landmarks(self, landmarks: Float[Tensor, "T 478 3"]) -> float:
+        """Learn the landmark space from the training frames; return the variance it explains."""
+        explained = self.space.fit(landmarks)
+        self.bind()
+        return explained
+
+    def bind(self) -> None:
+        """Tie both branches to the mean landmarks; needed after loading and after adding or removing Gaussians."""
+        self.face.bind(self.space.mean)
+        self.mouth.set_lip_line(self.space.mean)

@@ -1,0 +1,53 @@
+"""What landmarks tell the head: displacements of the face's surface, and a short code of the expression."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+CODE_LIMIT = 3.0
+"""Codes are clamped to this many standard deviations, so that no unseen face asks for an unseen motion."""
+
+
+class Condition(NamedTuple):
+    """One frame's drive of the motion fields."""
+
+    displacement: Float[Tensor, "478 3"]
+    """Landmarks minus the subject's mean, metres, head frame."""
+    code: Float[Tensor, " K"]
+    """Whitened principal components of the displacement, then action units scaled to about [0, 1]."""
+
+
+class LandmarkSpace(nn.Module):
+    """The subject's mean face and the principal components of its motion, fixed once the training frames are known."""
+
+    ACTION_UNIT_SCALE = 0.4
+
+    def __init__(self, components: int, action_units: int) -> None:
+        """Make an unfitted space with `components` principal components."""
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(478, 3))
+        self.register_buffer("basis", torch.zeros(components, 478 * 3))
+        self.register_buffer("spread", torch.ones(components))
+        self.code_size = components + action_units
+
+    def fit(self, landmarks: Float[Tensor, "T 478 3"]) -> float:
+        """Learn mean and components from the training frames; return the share of variance they explain."""
+        self.mean.copy_(landmarks.mean(0))
+        deviations = (landmarks - self.mean).flatten(1)
+        _, singular, vh = torch.linalg.svd(deviations, full_matrices=False)
+        held = min(len(self.basis), len(vh))
+        self.basis[:held] = vh[:held]
+        self.spread[:held] = (singular[:held] / len(landmarks) ** 0.5).clamp_min(1e-6)
+        energy = singular.square()
+        return float(energy[:held].sum() / energy.sum())
+
+    def condition(self, landmarks: Float[Tensor, "478 3"], action_units: Float[Tensor, " A"]) -> Condition:
+        """Turn one frame's landmarks (metres) and action units (0..5) into the fields' input."""
+        displacement = landmarks - self.mean
+        code = (self.basis @ displacement.flatten()) / self.spread
+        code = CODE_LIMIT * torch.tanh(code / CODE_LIMIT)
+        return Condition(displacement, torch.cat([code, action_units * self.ACTION_UNIT_SCALE]))
