@@ -85,7 +85,7 @@ def write_audio_features(
         frames: Number of video frames; default: as many as the sound lasts, at 25 fps.
 
     Returns:
-        The description: extractor, shape, fps, rate_hz, samples, sha256 of the sound file, and the extractor's own numbers.
+        The description: extractor, shape, fps, rate_hz, samples, sha256 of the sound file, the extractor's numbers.
 
     Raises:
         FileNotFoundError: No such sound.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -159,4 +158,4 @@ def replace_frames(incoming: Path, layout: SubjectLayout) -> None:
         if path.suffix in (layout.frame(0).suffix, layout.landmarks68(0).suffix) and path.stem.isdigit():
             path.unlink()
     for path in incoming.iterdir():
-        os.replace(path, folder / path.name)
+        path.replace(folder / path.name)
