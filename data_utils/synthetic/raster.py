@@ -26,17 +26,16 @@ def rasterize(
         Flat pixel numbers, increasing; the face of each; its barycentric coordinates there.
     """
     xy, depth = xy.astype(np.float32), depth.astype(np.float32)
-    corners = xy[faces]  # [M, 3, 2]
-    low = np.ceil(corners.min(1) - 0.5).astype(np.int32).clip(0)
-    high = np.floor(corners.max(1) - 0.5).astype(np.int32)
-    high = np.minimum(high, np.array([width - 1, height - 1], np.int32))
-    size = high - low + 1
-    first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    corner, second, third = (xy[faces[:, i]] for i in range(3))  # [M, 2]
+    low = np.ceil(np.minimum(np.minimum(corner, second), third) - np.float32(0.5)).astype(np.int32).clip(0)
+    high = np.floor(np.maximum(np.maximum(corner, second), third) - np.float32(0.5)).astype(np.int32)
+    size = np.minimum(high, np.array([width - 1, height - 1], np.int32)) - low + 1
+    first, second = second - corner, third - corner
     area = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]  # negative: facing us (y is down)
-    keep = np.flatnonzero((size > 0).all(1) & (area < -1e-9))
+    keep = np.flatnonzero((size[:, 0] > 0) & (size[:, 1] > 0) & (area < -1e-9))
     low, size, area, first, second = low[keep], size[keep], area[keep], first[keep], second[keep]
     origin = (
-        low.astype(np.float32) + np.float32(0.5) - corners[keep, 0]
+        low.astype(np.float32) + np.float32(0.5) - corner[keep]
     )  # first pixel centre relative to the first corner
     to_b = np.stack([second[:, 1], -second[:, 0]], 1) / area[:, None]  # gradient of the second corner's weight
     to_c = np.stack([-first[:, 1], first[:, 0]], 1) / area[:, None]

@@ -1,4 +1,4 @@
-"""Draws the person: camera, z-buffer, lights, colour. Twice the wanted resolution, then averaged (anti-aliasing)."""
+"""Draws the person: camera, z-buffer, lights. Twice the wanted resolution, then averaged (anti-aliasing)."""
 
 from __future__ import annotations
 
@@ -10,21 +10,13 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from data_utils.synthetic.head import Expression, smoothstep
-from data_utils.synthetic.mesh import normalized
 from data_utils.synthetic.noise import octaves
 from data_utils.synthetic.person import LABELS, Person
 from data_utils.synthetic.raster import rasterize
+from data_utils.synthetic.shading import shade, to_srgb
 from gaussian_head.geometry.cameras import Camera, project
 
 OVERSAMPLING = 2
-LIGHTS = (  # direction in the room (x right, y up, z to the camera), colour, width of the soft edge
-    ((-0.55, 0.50, 0.70), (1.50, 1.42, 1.32), 0.35),
-    ((0.85, 0.15, 0.50), (0.34, 0.38, 0.46), 0.40),
-    ((0.55, 0.65, -0.55), (0.50, 0.50, 0.52), 0.10),
-)
-SKY, GROUND = np.array([0.36, 0.38, 0.42], np.float32), np.array([0.20, 0.16, 0.14], np.float32)
-SCATTER = np.array([1.0, 0.45, 0.30], np.float32)
-"""How far red, green and blue light bleed into the shadow of skin."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +35,7 @@ class Renderer:
         self.person = Person(seed)
         self.size = size
         self._wall = _wall(np.random.default_rng([seed, 1]), size * OVERSAMPLING)
-        self._matte = np.isin(np.arange(len(LABELS)), [LABELS.index("torso"), LABELS.index("hair")])
+        self._is_matte = np.isin(np.arange(len(LABELS)), [LABELS.index("torso"), LABELS.index("hair")])
 
     def render(
         self, face: Expression, camera: Camera, room_from_head: Float[ndarray, "3 3"], body_from_head: ndarray
@@ -61,26 +53,27 @@ class Renderer:
         fine = camera.resized(side, side)
         xy, depth = project(posed.vertices * 0.01, fine.viewmat, fine.K)
         pixel, triangle, weights = rasterize(xy, depth, self.person.faces, side, side)
-        corner = self.person.faces[triangle]
         eye = np.linalg.inv(camera.viewmat)[:3, 3] * 100
-        attributes = np.concatenate(
-            [
-                posed.normals @ room_from_head.T,
-                normalized(eye - posed.vertices) @ room_from_head.T,
-                posed.occlusion[:, None],
-                self.person.uv,
-            ],
-            axis=1,
-        ).astype(np.float32)  # [N, 9]
-        values = sum(attributes[corner[:, i]] * weights[:, i : i + 1] for i in range(3))
+        attributes = np.column_stack(
+            [posed.normals @ room_from_head.T, (eye - posed.vertices) @ room_from_head.T, posed.occlusion, self.person.uv]
+        )
+        values = _interpolate(attributes.astype(np.float32), self.person.faces[triangle], weights)
         label = self.person.label[triangle]
-        texel = _look_up(self.person.texture, values[:, 7], values[:, 8])
-        picture = self._wall.copy().reshape(-1, 3)
-        picture[pixel] = _shade(texel, values[:, :3], values[:, 3:6], values[:, 6:7], self._matte[label][:, None])
+        texel = _look_up(self.person.texture, values[7], values[8])
+        picture = self._wall.copy()
+        picture[pixel] = shade(texel, values[:3], values[3:6], values[6], self._is_matte[label])
         labels = np.zeros(side * side, np.uint8)
         labels[pixel] = label
         picture = cv2.resize(picture.reshape(side, side, 3), (self.size, self.size), interpolation=cv2.INTER_AREA)
-        return Rendered(_to_srgb(picture), _majority(labels.reshape(side, side)), posed.skin * 0.01)
+        return Rendered(to_srgb(picture), _majority(labels.reshape(side, side)), posed.skin * 0.01)
+
+
+def _interpolate(values: Float[ndarray, "N A"], corners: ndarray, weights: ndarray) -> Float[ndarray, "A P"]:
+    """Blend the values of every pixel's three corners."""
+    total = values[corners[:, 0]] * weights[:, :1]
+    for corner in (1, 2):
+        total += values[corners[:, corner]] * weights[:, corner : corner + 1]
+    return np.ascontiguousarray(total.T)
 
 
 def _look_up(texture: Float[ndarray, "h w 4"], u: Float[ndarray, "P"], v: Float[ndarray, "P"]) -> ndarray:
@@ -92,47 +85,24 @@ def _look_up(texture: Float[ndarray, "h w 4"], u: Float[ndarray, "P"], v: Float[
     return cv2.remap(texture, maps[0], maps[1], cv2.INTER_LINEAR).reshape(-1, 4)[: len(u)]
 
 
-def _shade(texel: ndarray, normal: ndarray, view: ndarray, occlusion: ndarray, matte: ndarray) -> ndarray:
-    """Light every pixel; linear RGB. Soft-edged diffuse light whose red bleeds furthest, sky light, soft gloss."""
-    normal = normal / np.sqrt((normal * normal).sum(1, keepdims=True)).clip(1e-6)
-    light = GROUND + (SKY - GROUND) * (0.5 + 0.5 * normal[:, 1:2])
-    gloss = np.zeros_like(texel[:, :3])
-    for direction, color, wrap in LIGHTS:
-        direction = np.asarray(direction, np.float32) / np.float32(np.linalg.norm(direction))
-        color = np.asarray(color, np.float32)
-        cosine = (normal @ direction)[:, None]
-        soft = np.where(matte, np.float32(0.5), SCATTER) * wrap
-        light += color * np.square(((cosine + soft) / (1 + soft)).clip(0)) ** 0.7
-        half = view + direction
-        facing = (np.einsum("ni,ni->n", normal, half) / np.linalg.norm(half, axis=1)).clip(0)[:, None]
-        wet = (texel[:, 3:] > 0.78) & ~matte
-        gloss += color * np.where(wet, 1.2 * facing**90, 0.16 * facing**14 + 0.10 * facing**40) * (cosine > -0.1)
-    rim = (1 - np.einsum("ni,ni->n", normal, view).clip(0, 1))[:, None] ** 4
-    gloss *= 1 + 2 * rim
-    return occlusion * (texel[:, :3] * light + texel[:, 3:] * 0.55 * gloss)
-
-
-def _to_srgb(linear: ndarray) -> UInt8[ndarray, "H W 3"]:
-    """Compress the highlights and encode for the screen."""
-    linear = linear * 1.05
-    toned = linear * (1 + linear / 6.0) / (1 + 0.28 * linear)
-    return (255 * toned.clip(0, 1) ** (1 / 2.2) + 0.5).astype(np.uint8)
-
-
-def _majority(labels: ndarray) -> ndarray:
+def _majority(labels: UInt8[ndarray, "h w"]) -> UInt8[ndarray, "H W"]:
     """Return for every block of oversampled pixels the label that holds most of it."""
-    rows, columns = (side // OVERSAMPLING for side in labels.shape)
-    blocks = labels.reshape(rows, OVERSAMPLING, columns, OVERSAMPLING)
-    counts = np.stack([(blocks == value).sum((1, 3)) for value in range(len(LABELS))])
-    return counts.argmax(0).astype(np.uint8)
+    offsets = [(i, j) for i in range(OVERSAMPLING) for j in range(OVERSAMPLING)]
+    samples = [labels[i::OVERSAMPLING, j::OVERSAMPLING] for i, j in offsets]
+    best, count = samples[0].copy(), np.zeros(samples[0].shape, np.uint8)
+    for sample in samples:
+        votes = sum((sample == other).astype(np.uint8) for other in samples)
+        best = np.where(votes > count, sample, best)
+        count = np.maximum(votes, count)
+    return best
 
 
-def _wall(rng: np.random.Generator, side: int) -> Float[ndarray, "S S 3"]:
-    """Paint a softly lit, slightly uneven wall (linear RGB)."""
+def _wall(rng: np.random.Generator, side: int) -> Float[ndarray, "P 3"]:
+    """Paint a softly lit, slightly uneven wall (linear RGB, all pixels in a row)."""
     y, x = np.mgrid[:side, :side].astype(np.float32) / side
     glow = 0.55 + 0.5 * np.exp(-(((x - 0.25) / 0.6) ** 2 + ((y - 0.2) / 0.6) ** 2)) - 0.15 * y
     plaster = cv2.resize(octaves(rng, 256, 12, 4), (side, side), interpolation=cv2.INTER_CUBIC)
     tone = glow * (1 + 0.045 * plaster)
     panel = smoothstep(0.745, 0.75, x) * (1 - 0.4 * smoothstep(0.75, 0.775, x))
     wall = tone[..., None] * np.array([0.30, 0.34, 0.34], np.float32) * (1 - 0.25 * panel)[..., None]
-    return cv2.GaussianBlur(wall.astype(np.float32), (0, 0), side / 300)
+    return cv2.GaussianBlur(wall.astype(np.float32), (0, 0), side / 300).reshape(-1, 3)
