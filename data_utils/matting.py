@@ -7,21 +7,18 @@ guide), and its tails are cut so that certain background is exactly 0 and certai
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
-from gaussian_head.media.image import read_rgb
-
 PersonSegmenter = Callable[[UInt8[ndarray, "H W 3"]], Float[ndarray, "H W"]]
 """RGB in 0..255 -> coverage by the person in [0, 1], same size."""
 
 EDGE_CONTRAST = 8.0
 """Colour steps (0..255) above this stop the guided filter."""
-TAIL = 0.12
+TAIL = 0.25
 """Coverage below this becomes 0, above 1 - TAIL becomes 1."""
 
 
@@ -60,20 +57,13 @@ def cut_tails(mask: Float[ndarray, "H W"], tail: float = TAIL) -> Float[ndarray,
 
 
 def fill_small_holes(mask: Float[ndarray, "H W"], largest: float = 0.004) -> Float[ndarray, "H W"]:
-    """Raise to 1 the holes of a soft mask that are smaller than `largest` of the picture (ear-rings, glints)."""
+    """Raise to 1 the small holes deep inside a soft mask (ear-rings, glints), up to `largest` of the picture each."""
     holes = np.uint8(mask < 0.5)
+    margin = max(round(0.02 * mask.shape[1]), 2)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(holes, connectivity=4)
-    height, width = mask.shape
-    filled = mask.copy()
-    for label in range(1, count):
-        left, top, w, h, area = stats[label]
-        inside = left > 0 and top > 0 and left + w < width and top + h < height
-        if inside and area < largest * mask.size:
-            hole = cv2.dilate(np.uint8(labels == label), np.ones((5, 5), np.uint8)) > 0
-            filled[hole] = 1.0
-    return filled
-
-
-def read_matte(path: Path) -> UInt8[ndarray, "H W"]:
-    """Read a matte, 0..255."""
-    return read_rgb(path)[..., 0]
+    small = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < largest * mask.size)
+    small = small[small > 0]
+    outside = np.uint8(holes & ~np.isin(labels, small))
+    deep = cv2.distanceTransform(1 - outside, cv2.DIST_L2, 3) > margin
+    rim = cv2.dilate(np.uint8(np.isin(labels, small) & deep), np.ones((5, 5), np.uint8)) > 0
+    return np.where(rim, np.float32(1.0), mask)

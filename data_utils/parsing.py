@@ -1,4 +1,4 @@
-"""Stage `parsing`: what each pixel of a frame belongs to (`parsing/<k>.png`) and how much of it is person (`matte/<k>.png`).
+"""Stage `parsing`: what a pixel belongs to (`parsing/<k>.png`) and how much of it is person (`matte/<k>.png`).
 
 Whatever is rigid with the head (face, ears, hair all the way down) is head or hair; whatever moves with the body is
 neck or torso. Soft maps are made at a working size, averaged over neighbouring frames carried along with the head, and
@@ -26,6 +26,7 @@ from data_utils.head_frame import (
     warp,
 )
 from data_utils.matting import PersonSegmenter, cut_tails, fill_small_holes, mediapipe_segmenter, sharpen_to_edges
+from data_utils.person_model import PersonModel
 from data_utils.region_model import CLOTH, HAIR, SKIN, RegionModel, Sample
 from data_utils.stage import Progress, no_progress
 from gaussian_head.data.layout import (
@@ -41,7 +42,7 @@ from gaussian_head.geometry.landmarks import mouth_aperture
 from gaussian_head.media.image import read_rgb, write_png
 
 WORK_PX = 256
-KEY_FRAMES = 16
+KEY_FRAMES = 32
 NEIGHBOURS = 2
 """Frames on either side that the soft maps are averaged over."""
 MOUTH_OPEN = 0.008
@@ -79,9 +80,9 @@ def segment_frames(
     """
     landmarks = fill_missing(np.load(layout.mesh_landmarks))
     segment = segmenter or mediapipe_segmenter()
-    model = _learn(layout, landmarks, segment)
+    models = _learn(layout, landmarks, segment)
     areas = []
-    maps = _soft_maps(layout, landmarks, segment, model)
+    maps = _soft_maps(layout, landmarks, segment, *models)
     for k, soft in zip(progress(range(len(landmarks)), len(landmarks), "parsing"), maps, strict=True):
         frame = read_rgb(layout.frame(k))
         labels, matte = label_frame(frame, landmarks[k], soft)
@@ -132,14 +133,17 @@ def label_frame(
     return labels, matte
 
 
-def _learn(layout: SubjectLayout, landmarks: Float[ndarray, "T 478 D"], segment: PersonSegmenter) -> RegionModel:
+def _learn(
+    layout: SubjectLayout, landmarks: Float[ndarray, "T 478 D"], segment: PersonSegmenter
+) -> tuple[RegionModel, PersonModel]:
     """Fit the clip's region model on frames spread over it."""
     keys = np.unique(np.linspace(0, len(landmarks) - 1, KEY_FRAMES).round().astype(int))
     samples = []
     for k in keys:
         frame = read_rgb(layout.frame(k))
         samples.append(_sample(frame, segment(frame), landmarks[k]))
-    return RegionModel(samples)
+    regions = RegionModel(samples[::2])
+    return regions, PersonModel(samples, regions)
 
 
 def _sample(
@@ -156,7 +160,11 @@ def _sample(
 
 
 def _soft_maps(
-    layout: SubjectLayout, landmarks: Float[ndarray, "T 478 D"], segment: PersonSegmenter, model: RegionModel
+    layout: SubjectLayout,
+    landmarks: Float[ndarray, "T 478 D"],
+    segment: PersonSegmenter,
+    regions: RegionModel,
+    model: PersonModel,
 ) -> Iterator[SoftMaps]:
     """Yield each frame's maps averaged over its neighbours, carried along with the head where the head is."""
     window: dict[int, tuple[ndarray, ndarray]] = {}
@@ -165,19 +173,19 @@ def _soft_maps(
             if j not in window:
                 frame = read_rgb(layout.frame(j))
                 sample = _sample(frame, segment(frame), landmarks[j])
-                window[j] = (_maps_of(sample, model).stacked(), sample.landmarks)
+                window[j] = (_maps_of(sample, regions, model).stacked(), sample.landmarks)
         window = {j: value for j, value in window.items() if j >= k - NEIGHBOURS}
         yield _average(window, k)
 
 
-def _maps_of(sample: Sample, model: RegionModel) -> SoftMaps:
+def _maps_of(sample: Sample, regions: RegionModel, model: PersonModel) -> SoftMaps:
     """Turn class probabilities into the head's side: hair, and skin above the jaw line."""
-    posterior = model.posterior(sample)
+    posterior = regions.posterior(sample)
     height, width = sample.person.shape
     face = face_mask(sample.landmarks, height, width)
     above = above_jaw_mask(sample.landmarks, height, width)
     head = posterior[HAIR] + above * (posterior[SKIN] + 0.5 * posterior[CLOTH])
-    return SoftMaps(np.maximum(sample.person, face), np.maximum(head, face), posterior[HAIR], posterior[SKIN])
+    return SoftMaps(np.maximum(model.coverage(sample), face), np.maximum(head, face), posterior[HAIR], posterior[SKIN])
 
 
 def _average(window: dict[int, tuple[ndarray, ndarray]], k: int) -> SoftMaps:

@@ -22,6 +22,7 @@ from data_utils.head_frame import FaceAxes, face_mask, similarity, warp
 HAIR, SKIN, CLOTH = range(3)
 CLASSES = 3
 BINS = 32
+BIN_VOLUME = 8 * 4 * 4
 BIN_BLUR = 1.0
 FLOOR = 2e-6
 """Least density of a colour (one bin of 32 768 is 3e-5 when nothing is known)."""
@@ -40,7 +41,7 @@ class Sample:
     landmarks: Float[ndarray, "478 D"]
 
 
-def _step(x: Float[ndarray, "H W"], start: float, end: float) -> Float[ndarray, "H W"]:
+def smooth_step(x: Float[ndarray, "H W"], start: float, end: float) -> Float[ndarray, "H W"]:
     """Rise smoothly from 0 at `start` to 1 at `end` (or fall, where end < start)."""
     t = np.clip((x - start) / (end - start), 0, 1)
     return t * t * (3 - 2 * t)
@@ -60,8 +61,8 @@ def place_prior(landmarks: Float[ndarray, "478 D"], height: int, width: int) -> 
     across, below = axes.coordinates(height, width)
     face = face_mask(landmarks, height, width).astype(np.float32)
     face = cv2.GaussianBlur(face, (0, 0), 0.03 * axes.height_px)
-    neck = _step(np.abs(across), 0.55, 0.25) * _step(below, -0.15, 0.02) * _step(below, 1.2, 0.5)
-    low = _step(below, -0.2, 0.45)
+    neck = smooth_step(np.abs(across), 0.55, 0.25) * smooth_step(below, -0.15, 0.02) * smooth_step(below, 1.2, 0.5)
+    low = smooth_step(below, -0.2, 0.45)
     prior = np.stack([
         0.75 - 0.45 * low - 0.22 * neck,
         0.24 + 0.10 * low + 0.45 * neck,
@@ -101,8 +102,12 @@ class RegionModel:
         belief *= self._colours[:, colour_bins(sample.frame)]
         return belief / belief.sum(0)
 
+    def log_density(self, frame: UInt8[ndarray, "H W 3"]) -> Float[ndarray, "H W"]:
+        """Return the log density of each pixel's colour among all the person's, per unit of CIELAB (0..255 each)."""
+        return np.log(self._colours.mean(0) / BIN_VOLUME)[colour_bins(frame)]
+
     def _learn_places(self, samples: Sequence[Sample], posteriors: Sequence[ndarray]) -> None:
-        """Average the posteriors in the head's frame and in the picture's, blurred; how far each departs from the prior."""
+        """Average the posteriors in the head's frame and in the picture's, blurred."""
         height, width = samples[0].person.shape
         sums = np.zeros((2, CLASSES + 1, height, width), np.float32)
         blur = MAP_BLUR * FaceAxes.from_landmarks(self._reference).height_px

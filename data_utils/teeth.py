@@ -28,7 +28,7 @@ LEAST_APERTURE_PX = 2.0
 
 @dataclass(frozen=True)
 class TeethColours:
-    """A tooth is lighter than `lightness` and less red than `redness` (CIELAB L and a, 0..255 as OpenCV scales them)."""
+    """A tooth is lighter than `lightness` and less red than `redness` (CIELAB L and a, 0..255 as OpenCV has them)."""
 
     lightness: float
     redness: float

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
 from data_utils.filling import push_pull
-from data_utils.matting import read_matte
 from data_utils.head_frame import FaceAxes, fill_missing
+from data_utils.matting import read_matte
 from data_utils.stage import Progress, no_progress
 from gaussian_head.data.layout import PARSING_HAIR, PARSING_HEAD, PARSING_MOUTH, SubjectLayout
 from gaussian_head.media.image import read_rgb, write_jpeg, write_png
@@ -40,7 +40,7 @@ def extract_torso(layout: SubjectLayout, progress: Progress = no_progress) -> di
         progress: Wraps the loop over frames.
 
     Returns:
-        Facts for the manifest: the largest departure, over frames, of torso-over-background from the target outside the head.
+        Facts for the manifest: how far torso over background departs from the target outside the head (worst frame).
     """
     landmarks = fill_missing(np.load(layout.mesh_landmarks))
     background = np.float32(read_rgb(layout.background))
