@@ -19,19 +19,13 @@ fi
 cd -- "$root"
 bash scripts/setup.sh
 python=$root/.venv/bin/python
-subject=data/$name run=output/$name raw=data/$name/$name.mp4
+subject=data/$name run=output/$name
 if [[ -z $video ]]; then
-  [[ -f $raw ]] || "$python" -m data_utils.synthetic "$subject"
-elif [[ ! -f $raw ]]; then
-  mkdir -p -- "$subject"
-  cp -- "$video" "$raw.part"
-  mv -- "$raw.part" "$raw"
-elif ! cmp -s -- "$video" "$raw"; then
-  echo "demo: $raw is another video than $video; rename yours or move $subject and $run away." >&2
-  exit 1
+  video=$subject/$name.mp4
+  "$python" -m data_utils.synthetic "$subject"
 fi
 
-bash scripts/process.sh "$raw"
+bash scripts/process.sh "$video" --out "$subject"
 bash scripts/train.sh "$subject" "$run" --preset quick
 bash scripts/synthesize.sh "$subject" "$run" --eval
 bash scripts/evaluate.sh "$subject" "$run"

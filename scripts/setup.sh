@@ -27,7 +27,7 @@ find_python() {
 
 find_compiler() {
   local candidate
-  for candidate in ${CXX:+"$CXX"} c++ g++ clang++; do
+  for candidate in c++ g++ clang++; do # as in setup.py
     if command -v -- "$candidate"; then return; fi
   done
 }
@@ -71,23 +71,25 @@ swap_opencv_without_display() { # a machine without libGL cannot load the usual 
 }
 
 install_project() {
-  local compiler stamp
+  local compiler stamp library=cuda_ext/_operators_cpu.so
   compiler=$(find_compiler || true)
   stamp=$({
-    echo "$compiler $(command -v nvcc || true)"
+    command -v nvcc || true
     cat pyproject.toml setup.py
     find cuda_ext/csrc -type f -print0 | sort -z | xargs -0 cat
   } | sha256sum)
-  if [[ $(cat "$venv/stamp_project" 2>/dev/null) == "$stamp" && (-z $compiler || -f cuda_ext/_operators_cpu.so) ]]; then
-    return
-  fi
-  say "[4/5] this project (editable) and its extension, built by ${compiler:-nothing}"
+  if [[ $(cat "$venv/stamp_project" 2>/dev/null) == "$stamp" && (-z $compiler || -f $library) ]]; then return; fi
+  say "[4/5] this project (editable) and its extension (compiler: ${compiler:-none})"
+  rm -f -- cuda_ext/_operators_*.so
+  run_pip --no-deps --no-build-isolation --editable .
+  echo "$stamp" >"$venv/stamp_project"
   if [[ -z $compiler ]]; then
     say "      No C++ compiler: everything runs on the plain PyTorch operators, slowly."
     say "      Install one (Debian and Ubuntu: g++) and run this again to build the fast ones."
+  elif [[ ! -f $library ]]; then
+    say "      The extension did not compile: everything runs on the plain PyTorch operators, slowly."
+    say "      To see why: .venv/bin/python setup.py build_ext --inplace"
   fi
-  run_pip --no-deps --no-build-isolation --editable .
-  echo "$stamp" >"$venv/stamp_project"
 }
 
 stamps_before=$(cat "$venv"/stamp_* 2>/dev/null || true)

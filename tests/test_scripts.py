@@ -101,33 +101,23 @@ def test_synthesize_and_evaluate_pass_their_arguments_on(house: Path) -> None:
 
 
 def test_demo_goes_from_the_video_to_the_report(house: Path) -> None:
-    (house.parent / "clip of me.mov").write_bytes(b"not looked at here")
-    calls = recorded(house, "demo.sh", "clip of me.mov")
+    video = house.parent / "clip of me.mov"
+    video.touch()
+    calls = recorded(house, "demo.sh", video.name)
     assert [call[2] for call in calls] == [
         "data_utils.process",
         "gaussian_head.train",
         "gaussian_head.synthesize",
         "gaussian_head.evaluate",
     ]
-    assert (house / "data/clip of me/clip of me.mp4").read_bytes() == b"not looked at here"
-    assert calls[0][3] == "data/clip of me/clip of me.mp4"
+    assert calls[0][3:] == [str(video), "--out", "data/clip of me"]
+    assert calls[1][3:] == ["all", "--data", "data/clip of me", "--out", "output/clip of me", "--preset", "quick"]
 
 
 def test_demo_without_a_video_makes_the_procedural_subject(house: Path) -> None:
     calls = recorded(house, "demo.sh")
     assert calls[0][1:] == ["-m", "data_utils.synthetic", "data/demo"]
-    assert calls[1][1:] == ["-m", "data_utils.process", "data/demo/demo.mp4"]
-
-
-def test_demo_keeps_an_earlier_subject_of_the_same_name(house: Path) -> None:
-    video = house.parent / "me.mp4"
-    video.write_bytes(b"first")
-    recorded(house, "demo.sh", str(video))
-    video.write_bytes(b"second")
-    result = run(BASH, house / "scripts/demo.sh", video, env=os.environ | {"RECORD": str(house / "record")})
-    assert result.returncode != 0
-    assert "another video" in result.stderr
-    assert (house / "data/me/me.mp4").read_bytes() == b"first"
+    assert calls[1][1:] == ["-m", "data_utils.process", "data/demo/demo.mp4", "--out", "data/demo"]
 
 
 def test_demo_names_a_missing_video(house: Path) -> None:
