@@ -148,11 +148,11 @@ MEASURES: dict[int, tuple[float, Callable[[Points], ndarray]]] = {
     7: (4.0, _height(_LOWER_LIDS, _EYE_CORNERS)),
     9: (6.0, _height(_NOSE_WINGS, _BRIDGE)),
     10: (6.0, _height(_UPPER_EDGE, _NOSE_BASE)),
-    12: (12.0, _sum(_distance((61,), (291,)), _height(_CORNERS, _NOSE_BASE))),
+    12: (18.0, _sum(_distance((61,), (291,)), _height(_CORNERS, _NOSE_BASE))),
     14: (6.0, _less(_forward(_CORNERS, _LIP_MIDDLE))),
     15: (6.0, _less(_height(_CORNERS, _LIP_MIDDLE))),
     17: (6.0, _less(_distance(_LOWER_EDGE, _CHIN_BOSS * 3))),
-    20: (10.0, _distance((61,), (291,))),
+    20: (14.0, _distance((61,), (291,))),
     23: (6.0, _sum(_less(_distance((0,), (13,))), _less(_distance((17,), (14,))))),
     26: (20.0, _distance(_NOSE_BASE, _CHIN)),
 }

@@ -32,7 +32,7 @@ class ProcessOptions:
     video: Annotated[Path, tyro.conf.Positional]
     """The raw video, for example data/<ID>/<ID>.mp4; from elsewhere it is copied there first."""
     out: Path | None = None
-    """Subject folder; default: the video's own folder if that is named like the video, else data/<name of the video>."""
+    """Subject folder; default: the video's own folder if named like the video, else data/<name of the video>."""
     size: int = 512
     """Longer side of the frames, px."""
     crop: Crop = "auto"

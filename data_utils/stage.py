@@ -20,8 +20,8 @@ MANIFEST_FORMAT = 1
 UNITS = {
     "landmarks": "px of ori_imgs, x right, y down, pixel centres at + 0.5",
     "transform_matrix": "camera to world, OpenGL axes, metres",
-    "track_params.trans": "decimetres",
-    "track_params.euler": "radians",
+    "tracked trans": "decimetres",
+    "tracked euler": "radians",
     "action_units": "0..5",
 }
 

@@ -25,8 +25,8 @@ def run_command(body: Callable[[], None], *, debug: bool = False) -> NoReturn:
         debug: Show the traceback above the one line.
 
     Raises:
-        SystemExit: Always, unless the defect is ours, which propagates with its traceback; 0 when `body` returned, 2 for
-            bad input, a missing file or a full disk, 130 when interrupted.
+        SystemExit: Always (a defect of ours propagates instead); 0 when `body` returned, 2 for bad input, a missing
+            file or a full disk, 130 when interrupted.
     """
     try:
         body()
