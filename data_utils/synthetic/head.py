@@ -20,6 +20,8 @@ EYE_X, EYE_Y, EYE_HALF_WIDTH = 3.12, 2.62, 1.32
 EYE_CENTRES = np.array([[-EYE_X, EYE_Y, 2.98], [EYE_X, EYE_Y, 2.98]])
 """Of the subject's right eye (left in the picture) and left eye."""
 EYE_RADIUS = 1.33
+LID_OPEN = 0.41
+"""How far the upper lid stands above the eye line, looking ahead."""
 JAW_HINGE_Y, JAW_HINGE_Z, JAW_LEVER = 0.5, -4.0, 9.2
 
 SKULL = np.array([  # y, centre z, half width, front depth, back depth
@@ -33,7 +35,7 @@ SKULL = np.array([  # y, centre z, half width, front depth, back depth
 
 RELIEF = (  # |x|, y, sigma x, sigma y, height: bumps and dents along z, mirrored
     (3.1, 2.65, 1.45, 0.95, -0.85),  # eye sockets
-    (1.75, 2.5, 0.55, 0.9, -0.55),  # inner corners
+    (1.85, 2.55, 0.5, 0.8, -0.42),  # inner corners
     (2.9, 4.45, 1.7, 0.5, 0.32),  # brow ridges
     (0.0, 4.6, 0.8, 0.7, 0.15),  # glabella
     (4.5, -0.2, 1.5, 1.2, 0.42),  # cheek bones
@@ -49,8 +51,8 @@ RELIEF = (  # |x|, y, sigma x, sigma y, height: bumps and dents along z, mirrore
     (2.0, 7.0, 2.2, 1.4, 0.15),  # forehead
 )
 NOSE = np.array([  # y, height of the ridge, its half width
-    [-2.75, 0.0, 0.8], [-2.35, 0.45, 0.85], [-1.9, 1.45, 0.9], [-1.3, 2.15, 0.85], [-0.8, 2.32, 0.78],
-    [-0.2, 2.0, 0.70], [0.8, 1.35, 0.62], [1.8, 0.85, 0.62], [2.8, 0.5, 0.7], [3.8, 0.22, 0.9], [4.8, 0.0, 1.0],
+    [-2.75, 0.0, 0.9], [-2.35, 0.40, 0.95], [-1.9, 1.35, 1.0], [-1.3, 2.05, 1.0], [-0.8, 2.22, 0.97],
+    [-0.2, 1.92, 0.88], [0.8, 1.30, 0.80], [1.8, 0.82, 0.80], [2.8, 0.48, 0.9], [3.8, 0.22, 1.1], [4.8, 0.0, 1.2],
 ])  # fmt: skip
 
 
@@ -161,7 +163,7 @@ class HeadShape:
         for at_x, at_y, sigma_x, sigma_y, height in RELIEF:
             z += height * bump(np.abs(x) - at_x, y - at_y, sigma_x, sigma_y)
         ridge, width = (np.interp(y, NOSE[:, 0], NOSE[:, i]) for i in (1, 2))
-        nose = ridge * np.exp(-((np.abs(x) / width) ** 2.2))
+        nose = ridge * np.exp(-((np.abs(x) / width) ** 2.0))
         lips = 0.42 * bump(0, y - MOUTH_Y - 0.48, 1, 0.34) + 0.50 * bump(0, y - MOUTH_Y + 0.58, 1, 0.42)
         lips *= (1 - (x / 2.9) ** 2).clip(0) ** 0.8
         rest = self.base.copy()
@@ -181,8 +183,8 @@ class HeadShape:
     def _lids(self, points: ndarray, face: Expression) -> None:
         for index, (centre, blink) in enumerate(zip(EYE_CENTRES, (face.blink_right, face.blink_left), strict=True)):
             i = self._at_eye[index]
-            upper = 0.50 + 0.35 * face.gaze_pitch + 0.06 * face.brow
-            lower = 0.36 - 0.15 * face.gaze_pitch
+            upper = LID_OPEN + 0.35 * face.gaze_pitch + 0.06 * face.brow
+            lower = 0.34 - 0.15 * face.gaze_pitch
             meet = -0.20
             p = points[i]
             p[:, 1] += self.upper_lid[i] * (upper * (1 - blink) + meet * blink)

@@ -9,7 +9,7 @@ from numpy import ndarray
 from data_utils.synthetic.head import EYE_RADIUS, MOUTH_Y, SKULL, bump, smoothstep
 from data_utils.synthetic.mesh import Part, grid_faces, grid_uv, loft, upsample
 from data_utils.synthetic.noise import noise_image, octaves, sample
-from data_utils.synthetic.textures import SKIN, mix
+from data_utils.synthetic.textures import SKIN, hairline, mix
 
 
 def _grid_part(name: str, grid: ndarray, texture: ndarray, texels: int, *, flip: bool = False) -> Part:
@@ -55,7 +55,7 @@ def teeth(upper: bool) -> Part:
     s = np.linspace(-1.15, 1.15, columns)
     down = np.linspace(0, 1, rows)  # from the gum to the edge
     arch_x, arch_z = 2.35 * np.sin(s * 1.1) / np.sin(1.1 * 1.15), 4.85 - 0.32 * (2.2 * s) ** 2
-    gum, tip = (MOUTH_Y + 1.25, MOUTH_Y - 0.10) if upper else (MOUTH_Y - 1.55, MOUTH_Y - 0.22)
+    gum, tip = (MOUTH_Y + 1.25, MOUTH_Y - 0.02) if upper else (MOUTH_Y - 1.35, MOUTH_Y - 0.12)
     edges = np.array([-6.2, -4.6, -3.3, -2.3, -1.6, -0.88, 0, 0.88, 1.6, 2.3, 3.3, 4.6, 6.2]) * (
         0.37 if upper else 0.30
     )
@@ -82,7 +82,7 @@ def _ball(rows: int, columns: int, radii: tuple[float, float, float], centre: tu
 
 def tongue(rng: np.random.Generator) -> Part:
     """Make the tongue, in place for a closed jaw."""
-    grid = _ball(25, 37, (1.55, 0.6, 2.2), (0, MOUTH_Y - 1.1, 2.2))
+    grid = _ball(25, 37, (1.6, 0.62, 2.3), (0, MOUTH_Y - 0.72, 2.0))
     texture = _plain(25, 37, 6, (0.42, 0.13, 0.12), 0.5)
     texture[..., :3] *= 1 + 0.12 * sample(noise_image(rng, 256, 1.2), *np.mgrid[:145, :217][::-1], 1.0)[..., None]
     return _grid_part("tongue", grid, texture, 6)
@@ -90,10 +90,9 @@ def tongue(rng: np.random.Generator) -> Part:
 
 def cavity() -> Part:
     """Make the mouth's dark lining, a bowl seen from inside."""
-    grid = _ball(21, 33, (2.75, 2.2, 3.6), (0, MOUTH_Y - 0.6, 3.3))[:, 1:-1]
-    keep = grid.copy()
-    keep[..., 2] = np.minimum(keep[..., 2], 3.9)
-    return _grid_part("cavity", keep, _plain(21, 31, 2, (0.16, 0.035, 0.035), 0.1), 2, flip=True)
+    grid = _ball(21, 33, (2.75, 2.3, 3.4), (0, MOUTH_Y - 0.5, 3.4))
+    grid[..., 2] = np.minimum(grid[..., 2], 3.9)
+    return _grid_part("cavity", grid, _plain(21, 33, 2, (0.26, 0.055, 0.05), 0.1), 2, flip=True)
 
 
 def ear(side: int, rng: np.random.Generator) -> Part:
@@ -119,34 +118,46 @@ def ear(side: int, rng: np.random.Generator) -> Part:
 
 def hair(rng: np.random.Generator) -> Part:
     """Make short combed hair: a shell over the skull that dives under the skin where there is none."""
-    y, azimuth = np.linspace(-6.5, 12.69, 110), np.linspace(-np.pi, np.pi, 221)
-    rows, columns, texels = len(y), len(azimuth), 7
+    y, azimuth = np.linspace(-6.5, 12.69, 150), np.linspace(-np.pi, np.pi, 301)
+    texels = 5
     base = loft(SKULL, y, azimuth, 2.3)
-    x, height, z = base[..., 0], base[..., 1], base[..., 2]
-    clumps, strands = noise_image(rng, 512, 2.2, 40), noise_image(rng, 2048, 0.8, 60)
-    tuft = sample(clumps, azimuth[None] + 0.03 * height, height * 0.10, 20)
-    hairline = np.interp(
-        z, [-9, -5.2, -3.6, -2.6, -0.6, 0.6, 1.8, 3.4, 5.5], [-6, -4.2, 0, 4.2, 4.0, -0.2, 5.2, 7.2, 7.9]
-    )
-    hairline = hairline + 0.25 * tuft + 0.5 * smoothstep(2, 5, z) * np.sin(0.55 * x + 0.8)
-    inside = height - hairline
-    thick = -0.6 + 1.35 * smoothstep(-0.9, 1.2, inside) + 0.75 * smoothstep(1, 5, inside)
-    thick += (0.10 * tuft + 0.35 * bump(x + 1.5, height - 10, 4, 2.5)) * smoothstep(0, 1.5, inside)
+    clumps = noise_image(rng, 512, 3.0, 30)
+    tuft = sample(clumps, azimuth + 0.05 * base[..., 1] + 0.25 * np.sin(azimuth), base[..., 1] * 0.12, 30)
+    wisp = sample(clumps, 3.1 * azimuth + 0.4 * base[..., 1], base[..., 1] * 0.3, 34)
+    inside = base[..., 1] - hairline(base[..., 0], base[..., 2]) - 0.20 * tuft - 0.14 * wisp
+    thick = -0.5 + 0.95 * smoothstep(-0.7, 0.5, inside) + 0.85 * smoothstep(0.3, 4.5, inside)
+    quiff = bump(base[..., 0] + 0.6, base[..., 1] - 9.6, 3.6, 1.9) * smoothstep(-1, 3, base[..., 2])
+    part_line = bump(base[..., 0] - 3.0 - 0.12 * (base[..., 1] - 8), 0, 0.28, 1) * smoothstep(6.5, 8.5, base[..., 1])
+    part_line = part_line * smoothstep(-3, 1, base[..., 2])
+    thick += (0.13 * tuft + 0.95 * quiff - 0.55 * part_line) * smoothstep(0, 1.2, inside)
     outward = base - [0, 3.0, -2.6]
     outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
     grid = base + outward * thick[..., None]
-    texture = _plain(rows, columns, texels, (0.060, 0.034, 0.021), 0.5)
-    u, v = upsample(np.broadcast_to(azimuth, x.shape), texels), upsample(height, texels)
-    sweep = u + 0.25 * smoothstep(6, 12, v) * np.sin(u)
-    fibre = sample(strands, sweep * 13, v * 1.0, 24)
-    shade = 1 + 0.38 * fibre + 0.25 * upsample(tuft, texels)
-    texture[..., :3] *= shade.clip(0.15)[..., None]
-    texture[..., 3] = (0.5 + 0.4 * fibre).clip(0, 1.5)
-    roots = smoothstep(1.4, 0.0, upsample(inside, texels))
-    texture[..., :3] *= (1 - 0.25 * roots)[..., None]
+    texture = _hair_texture(base, azimuth, tuft, inside, part_line, texels, rng)
     part = _grid_part("hair", grid, texture, texels)
     grown = (thick.reshape(-1) > -0.45)[part.faces].any(1)
     return Part(part.name, part.vertices, part.faces[grown], part.uv, part.texture)
+
+
+def _hair_texture(
+    base: ndarray, azimuth: ndarray, tuft: ndarray, inside: ndarray, part_line: ndarray, texels: int,
+    rng: np.random.Generator,
+) -> Float[ndarray, "h w 4"]:  # fmt: skip
+    """Paint strands that run down from the crown, swept aside over the forehead, darker at the roots and the parting."""
+    texture = _plain(*base.shape[:2], texels, (0.062, 0.036, 0.022), 0.5)
+    around, height, x = (
+        upsample(np.broadcast_to(v, inside.shape), texels) for v in (azimuth, base[..., 1], base[..., 0])
+    )
+    front = upsample(smoothstep(-2, 2, base[..., 2]), texels)
+    swept = around * 13 + front * (0.55 * (height - 8) + 0.05 * x * (height - 8))
+    strands, locks = noise_image(rng, 2048, 0.7, 50), noise_image(rng, 1024, 3.0, 70)
+    fibre = sample(strands, swept, height, 24)
+    lock = sample(locks, swept, height, 20)
+    shade = 1 + 0.34 * fibre + 0.30 * lock + 0.15 * upsample(tuft, texels)
+    shade *= (1 - 0.35 * smoothstep(1.2, 0.0, upsample(inside, texels))) * (1 - 0.5 * upsample(part_line, texels))
+    texture[..., :3] *= shade.clip(0.12)[..., None]
+    texture[..., 3] = (0.42 + 0.30 * fibre + 0.2 * lock).clip(0, 1.4)
+    return texture
 
 
 def neck(rng: np.random.Generator) -> Part:
@@ -181,15 +192,14 @@ def torso(rng: np.random.Generator) -> Part:
         [-17.8, -5, 17.0, 8.2, 8], [-16.2, -4.8, 12.8, 7.2, 7.5], [-15.0, -4.6, 9.6, 6.5, 7], [-13.9, -4.4, 7.3, 5.9, 6.6],
         [-13.2, -4.3, 6.5, 5.7, 6.3], [-12.6, -4.3, 6.2, 5.6, 6.2],
     ])  # fmt: skip
-    y, azimuth = np.r_[np.linspace(-46, -20, 60), np.linspace(-19.7, -12.6, 50)], np.linspace(-np.pi, np.pi, 161)
+    y, azimuth = np.r_[np.linspace(-46, -20, 60), np.linspace(-19.7, -13.3, 50)], np.linspace(-np.pi, np.pi, 161)
     grid = loft(table, y, azimuth, 2.5)
     x, height = grid[..., 0], grid[..., 1]
     folds = octaves(rng, 256, 16, 3)
-    dip = smoothstep(-4, 2, grid[..., 2]) * smoothstep(-16, -12.6, height) * 1.9 * np.exp(-((x / 5.0) ** 2))
-    collar = bump(height + 13.1, 0, 0.45, 1)
+    dip = smoothstep(-4, 2, grid[..., 2]) * smoothstep(-16.5, -13.3, height) * 1.7 * np.exp(-((x / 5.0) ** 2))
+    collar = bump(height + 13.6, 0, 0.4, 1)
     grid[..., 1] -= dip
     grid[..., 2] += 0.30 * sample(folds, x, height * 0.6, 6) * smoothstep(-14, -18, height) + 0.22 * collar
-    grid[..., 0] += 0.15 * collar * np.sign(x)
     texture = _plain(len(y), len(azimuth), 5, (0.040, 0.085, 0.150), 0.05)
     i, j = np.indices(texture.shape[:2]).astype(np.float32)
     knit = np.sin(j * 1.1) * np.sin(i * 0.9 + np.sin(j * 0.55) * 1.2)
@@ -199,7 +209,7 @@ def torso(rng: np.random.Generator) -> Part:
         + 0.16 * sample(octaves(rng, 512, 30), j, i, 1.0)
         + 0.10 * sample(noise_image(rng, 512, 0.8), j, i, 1)
     )
-    ribs = upsample(smoothstep(-13.95, -13.85, height), 5)
+    ribs = upsample(smoothstep(-14.25, -14.15, height), 5)
     tone *= 1 - ribs * (0.25 - 0.2 * np.sin(j * 1.6))
     texture[..., :3] *= tone.clip(0.2)[..., None]
     return _grid_part("torso", grid, texture, 5)

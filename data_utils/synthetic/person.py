@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from data_utils.synthetic import parts
-from data_utils.synthetic.head import EYE_CENTRES, MOUTH_Y, Expression, HeadShape, smoothstep, swing_jaw
+from data_utils.synthetic.head import EYE_CENTRES, LID_OPEN, MOUTH_Y, Expression, HeadShape, smoothstep, swing_jaw
 from data_utils.synthetic.mesh import NormalField, Part, grid_uv, normalized
 from data_utils.synthetic.textures import SKIN_TEXELS, skin_texture
 
@@ -117,14 +117,15 @@ class Person:
 
     def _occlude(self, occlusion: ndarray, vertices: ndarray, face: Expression) -> None:
         """Shade what lies behind lips and lids."""
-        light = 0.30 + 0.25 * min(face.aperture / 1.2, 1)
+        light = 0.22 + 0.33 * min(face.aperture / 1.2, 1)
         for name in ("upper_teeth", "lower_teeth", "tongue", "cavity"):
             z = vertices[self._span[name], 2]
-            occlusion[self._span[name]] = smoothstep(0.5, 5.2, z) * (light + (0.22 if "teeth" in name else 0.0))
+            seen = 0.25 + 0.75 * smoothstep(0.5, 5.0, z)
+            occlusion[self._span[name]] = seen * (light + (0.2 if "teeth" in name else 0.0))
         lids = zip(("eye_right", "eye_left"), (face.blink_right, face.blink_left), EYE_CENTRES, strict=True)
         for name, blink, centre in lids:
             offset = vertices[self._span[name]] - centre
-            lid = 0.50 + 0.35 * face.gaze_pitch - 0.7 * blink - 0.22 * (offset[:, 0] / 1.2) ** 2
+            lid = LID_OPEN + 0.35 * face.gaze_pitch - 0.6 * blink - 0.22 * (offset[:, 0] / 1.2) ** 2
             occlusion[self._span[name]] = 0.38 + 0.62 * smoothstep(-0.02, 0.55, lid - offset[:, 1])
 
 

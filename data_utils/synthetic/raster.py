@@ -34,9 +34,7 @@ def rasterize(
     area = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]  # negative: facing us (y is down)
     keep = np.flatnonzero((size[:, 0] > 0) & (size[:, 1] > 0) & (area < -1e-9))
     low, size, area, first, second = low[keep], size[keep], area[keep], first[keep], second[keep]
-    origin = (
-        low.astype(np.float32) + np.float32(0.5) - corner[keep]
-    )  # first pixel centre relative to the first corner
+    origin = low.astype(np.float32) + np.float32(0.5) - corner[keep]  # first pixel centre relative to the first corner
     to_b = np.stack([second[:, 1], -second[:, 0]], 1) / area[:, None]  # gradient of the second corner's weight
     to_c = np.stack([-first[:, 1], first[:, 0]], 1) / area[:, None]
     start_b, start_c = (origin * to_b).sum(1), (origin * to_c).sum(1)

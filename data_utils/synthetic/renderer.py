@@ -55,7 +55,12 @@ class Renderer:
         pixel, triangle, weights = rasterize(xy, depth, self.person.faces, side, side)
         eye = np.linalg.inv(camera.viewmat)[:3, 3] * 100
         attributes = np.column_stack(
-            [posed.normals @ room_from_head.T, (eye - posed.vertices) @ room_from_head.T, posed.occlusion, self.person.uv]
+            [
+                posed.normals @ room_from_head.T,
+                (eye - posed.vertices) @ room_from_head.T,
+                posed.occlusion,
+                self.person.uv,
+            ]
         )
         values = _interpolate(attributes.astype(np.float32), self.person.faces[triangle], weights)
         label = self.person.label[triangle]

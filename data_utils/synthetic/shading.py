@@ -71,7 +71,7 @@ def _length(vectors: Float[ndarray, "3 P"]) -> Float[ndarray, "P"]:
 
 def to_srgb(linear: Float[ndarray, "H W 3"]) -> UInt8[ndarray, "H W 3"]:
     """Compress the highlights and encode for the screen."""
-    linear = linear * np.float32(1.05)
+    linear = linear * np.float32(0.96)
     toned = (linear * (1 + linear / 6) / (1 + np.float32(0.28) * linear)).clip(0, 1)
     steps = np.arange(4096, dtype=np.float32) / 4095
     curve = (255 * steps ** (1 / 2.2) + 0.5).astype(np.uint8)

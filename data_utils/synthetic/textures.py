@@ -30,14 +30,30 @@ def skin_texture(head: HeadShape, rng: np.random.Generator) -> Float[ndarray, "h
     front = smoothstep(-1.0, 1.5, z)
     coarse, fine = octaves(rng, 512, 24, 4), noise_image(rng, 1024, 0.8)
     texture = np.empty((*x.shape, 4), np.float32)
-    texture[..., :3] = SKIN * (1 + 0.07 * sample(coarse, x, y, 24) + 0.035 * sample(fine, x, y, 60))[..., None]
+    mottle = 0.06 * sample(coarse, x, y, 24) + 0.04 * sample(coarse, y, x, 7) + 0.04 * sample(fine, x, y, 60)
+    texture[..., :3] = SKIN * (1 + mottle[..., None] * np.array([0.8, 1.15, 1.3], np.float32))
     texture[..., 3] = 0.30 + 0.05 * sample(fine, y, x, 50)
     _tones(texture, x, y, front, rng)
     _lips(texture, head, texels, x, y, front, sample(coarse, x * 6, y, 40))
     _eyes(texture, head, texels, x, y, front)
     _brows(texture, x, y, front, rng)
     _occlusion(texture, x, y, z, front)
+    _roots(texture, x, y, z, rng)
     return texture.clip(0.004, 1)
+
+
+def hairline(x: ndarray, z: ndarray) -> ndarray:
+    """Return the height (cm) above which hair grows: by depth, for nape, behind the ear, sideburn, temple, forehead."""
+    depth = [-9.0, -5.4, -4.4, -3.4, -1.2, -0.3, 0.5, 1.3, 2.4, 3.6, 5.0]
+    height = [-6.0, -4.4, -2.0, 4.0, 4.2, 1.2, 0.4, 4.6, 7.0, 7.9, 8.1]
+    return np.interp(z, depth, height) + smoothstep(2, 4.5, z) * (0.35 * np.sin(0.7 * x + 0.9) - 0.2)
+
+
+def _roots(texture: ndarray, x: ndarray, y: ndarray, z: ndarray, rng: np.random.Generator) -> None:
+    """Let single hairs and their shadow soften the hairline."""
+    hairs = sample(noise_image(rng, 1024, 0.8, 6.0), x + 0.25 * y, y, 45)
+    above = y - hairline(x, z)
+    mix(texture, (0.10, 0.055, 0.038), smoothstep(-1.1, 0.1, above + 0.32 * hairs - 0.15) * 0.85)
 
 
 def _tones(texture: ndarray, x: ndarray, y: ndarray, front: ndarray, rng: np.random.Generator) -> None:
@@ -64,7 +80,7 @@ def _lips(
     height = y - MOUTH_Y
     edge = np.where(height >= 0, height - upper, -height - lower)
     lips = front * smoothstep(0.10, -0.10, edge) * (across > 0)
-    mix(texture, (0.50, 0.155, 0.14), lips * 0.82)
+    mix(texture, (0.43, 0.125, 0.115), lips * 0.85)
     texture[..., :3] *= (1 + lips * 0.07 * streaks)[..., None]
     texture[..., 3] += 0.35 * lips
     crease = front * bump(x, height, MOUTH_HALF_WIDTH * 0.62, 0.05)
@@ -82,7 +98,7 @@ def _eyes(texture: ndarray, head: HeadShape, texels: object, x: ndarray, y: ndar
     mix(texture, (0.42, 0.21, 0.15), lid * 0.35)
     crease = front * bump(across, height - 0.62 * (0.35 + 0.65 * eye), 0.75, 0.06)
     mix(texture, (0.20, 0.09, 0.06), crease * 0.6)
-    upper_lash = (eye > 0) * smoothstep(0.20 + 0.05 * across, 0.06, height) * (height >= 0) * (inner < 0.4)
+    upper_lash = (eye > 0) * smoothstep(0.15 + 0.05 * across, 0.05, height) * (height >= 0) * (inner < 0.5)
     lower_lash = (eye > 0) * smoothstep(-0.13, -0.03, height) * (height <= 0) * (inner < 0.3)
     mix(texture, (0.035, 0.022, 0.02), front * upper_lash * np.minimum(eye * 4, 1) * 0.95)
     mix(texture, (0.14, 0.07, 0.06), front * lower_lash * np.minimum(eye * 3, 1) * 0.6)
@@ -92,14 +108,14 @@ def _eyes(texture: ndarray, head: HeadShape, texels: object, x: ndarray, y: ndar
 
 def _brows(texture: ndarray, x: ndarray, y: ndarray, front: ndarray, rng: np.random.Generator) -> None:
     ax = np.abs(x)
-    along = (ax - 1.15) / 3.9  # 0 at the nose .. 1 at the temple
+    along = (ax - 1.05) / 4.1  # 0 at the nose .. 1 at the temple
     line = 4.25 + 0.75 * np.sin(np.pi * (0.12 + 0.66 * along.clip(0, 1))) - 0.25 * along
-    half = 0.36 * (1 - 0.62 * along.clip(0, 1))
+    half = 0.44 * (1 - 0.62 * along.clip(0, 1))
     hairs = noise_image(rng, 1024, 0.9, 5.0)
     slant = sample(hairs, ax * 1.0 - 0.55 * (y - line), y + 0.4 * ax, 60)
-    inside = smoothstep(0, 0.12, along) * smoothstep(1.0, 0.86, along)
+    inside = smoothstep(0, 0.16, along + 0.03 * slant) * smoothstep(1.0, 0.8, along)
     body = smoothstep(1.25, 0.35, np.abs(y - line) / half) * inside
-    mix(texture, (0.055, 0.032, 0.022), front * (body * (0.82 + 0.28 * slant)).clip(0, 0.96))
+    mix(texture, (0.055, 0.032, 0.022), front * (body * (1.0 + 0.22 * slant)).clip(0, 0.97))
 
 
 def _occlusion(texture: ndarray, x: ndarray, y: ndarray, z: ndarray, front: ndarray) -> None:
