@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from gaussian_head.errors import UserError
 from gaussian_head.media.image import resize, write_jpeg
 from gaussian_head.media.video import probe_video, read_frames_at, resampled_frame_count, sample_frames
 from gaussian_head.networks.face_mesh import detect_face_boxes
+
+logger = logging.getLogger(__name__)
 
 MINIMUM_FRAMES = 50
 JPEG_QUALITY = 98
@@ -114,12 +117,27 @@ def choose_box(video: Path, width: int, height: int, crop: Crop) -> Box:
     """
     if crop == "none" or width == height:
         return Box(0, 0, width, height)
-    faces = [face for face in detect_face_boxes(sample_frames(video, _SAMPLES)) if face is not None]
-    if not faces:
+    faces = detect_face_boxes(sample_frames(video, _SAMPLES))
+    if not any(map(len, faces)):
         raise UserError(
             f"{video}: no face found in {_SAMPLES} frames spread over it; give a video of one person facing the camera."
         )
-    return head_box(np.stack(faces), width, height)
+    if max(map(len, faces)) > 1:
+        logger.warning(
+            "two faces seen: the crop is placed around the largest; crop the video if that is the wrong one."
+        )
+    return head_box(_follow_largest(faces), width, height)
+
+
+def _follow_largest(faces: list[Float[ndarray, "N 4"]]) -> Float[ndarray, "T 4"]:
+    """Of each picture's boxes keep the one nearest to the largest box of all, if it is within a box of it."""
+    largest = max((boxes[0] for boxes in faces if len(boxes)), key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
+    kept = []
+    for boxes in filter(len, faces):
+        distance = np.linalg.norm(boxes - largest, axis=1) / 2
+        if distance.min() < largest[2] - largest[0]:
+            kept.append(boxes[distance.argmin()])
+    return np.stack(kept)
 
 
 def head_box(faces: Float[ndarray, "N 4"], width: int, height: int) -> Box:

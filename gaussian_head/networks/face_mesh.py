@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
+
+from gaussian_head.errors import UserError
 
 VIEWS = ((4.0, 1.0), (-4.0, 1.0), (0.0, 0.94), (0.0, 1.06))
 """Rotation in degrees and scale of each look at a picture."""
@@ -33,24 +36,21 @@ class FaceMeshDetector:
             views: Looks at each picture; `((0.0, 1.0),)` is the bare network, four times faster.
 
         Raises:
-            ImportError: mediapipe is not installed.
+            UserError: mediapipe is not installed.
         """
         self._views = views
         self._previous: ndarray | None = None
         self.most_faces = 0
         """Most faces seen in one picture so far (at most 2 are looked for)."""
-        with quiet_stderr():
-            self._tracking = _open_network(static=False)
-            self._static = None
-        self._is_new = True
+        self._networks: dict[bool, object] = {}
+        _import_mediapipe()
 
     def __enter__(self) -> FaceMeshDetector:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for network in (self._tracking, self._static):
-            if network is not None:
-                network.close()
+        for network in self._networks.values():
+            network.close()
 
     def detect(self, rgb: UInt8[ndarray, "H W 3"]) -> Float[ndarray, "478 3"] | None:
         """Find the face.
@@ -62,23 +62,24 @@ class FaceMeshDetector:
             x, y in px of the picture (pixel centres at + 0.5) and MediaPipe's relative z in px (smaller is nearer);
             None where no face was found.
         """
-        with quiet_stderr() if self._is_new else nullcontext():
-            looks = [self._look(self._tracking, rgb, *view) for view in self._views]
-        self._is_new = False
-        found = [points for points in looks if points is not None]
+        found = []
+        for view in self._views:
+            points = self._look(rgb, *view)
+            if points is not None:
+                found.append(points)
+                self._previous = points
         if not found:
-            with quiet_stderr():
-                retried = self._look(self._retry_network(), rgb, 0.0, 1.0)
-            found = [] if retried is None else [retried]
+            points = self._look(rgb, 0.0, 1.0, static=True)
+            found = [] if points is None else [points]
         self._previous = np.mean(found, 0) if found else None
         return self._previous
 
-    def _look(self, network: object, rgb: ndarray, angle_deg: float, scale: float) -> ndarray | None:
+    def _look(self, rgb: ndarray, angle_deg: float, scale: float, *, static: bool = False) -> ndarray | None:
         height, width = rgb.shape[:2]
         warp = cv2.getRotationMatrix2D((width / 2 - 0.5, height / 2 - 0.5), angle_deg, scale)
         if (angle_deg, scale) != (0.0, 1.0):
             rgb = cv2.warpAffine(rgb, warp, (width, height), borderMode=cv2.BORDER_REPLICATE)
-        faces = network.process(rgb).multi_face_landmarks or []
+        faces = self._process(rgb, static).multi_face_landmarks or []
         self.most_faces = max(self.most_faces, len(faces))
         faces = [np.array([(p.x * width, p.y * height, p.z * width) for p in face.landmark]) for face in faces]
         # Points are continuous coordinates (centres at + 0.5); OpenCV's matrix has pixel centres at integers.
@@ -98,30 +99,33 @@ class FaceMeshDetector:
         centre = self._previous[:, :2].mean(0)
         return min(near, key=lambda face: float(np.linalg.norm(face[:, :2].mean(0) - centre)))
 
-    def _retry_network(self) -> object:
-        if self._static is None:
-            self._static = _open_network(static=True)
-        return self._static
+    def _process(self, rgb: ndarray, static: bool) -> Any:  # noqa: ANN401 -- MediaPipe's result
+        """Run the network; `static` looks for faces anew instead of where they were."""
+        if static in self._networks:
+            return self._networks[static].process(rgb)
+        with quiet_stderr():
+            self._networks[static] = _open_network(static=static)
+            return self._networks[static].process(rgb)
 
 
-def detect_face_boxes(pictures: list[UInt8[ndarray, "H W 3"]]) -> list[Float[ndarray, "4"] | None]:
-    """Find the largest face of each picture, near or far (MediaPipe's full-range detector).
+def detect_face_boxes(pictures: list[UInt8[ndarray, "H W 3"]]) -> list[Float[ndarray, "N 4"]]:
+    """Find all faces of each picture, near or far (MediaPipe's full-range detector).
 
     Returns:
-        Per picture (left, top, right, bottom) in px of the box from the brows to the chin, or None.
+        Per picture (left, top, right, bottom) in px of each box from the brows to the chin, the largest first.
+
+    Raises:
+        UserError: mediapipe is not installed.
     """
     mediapipe = _import_mediapipe()
-    boxes: list[ndarray | None] = []
+    boxes = []
     with quiet_stderr(), mediapipe.solutions.face_detection.FaceDetection(model_selection=1) as detector:
         for rgb in pictures:
             height, width = rgb.shape[:2]
             faces = [face.location_data.relative_bounding_box for face in detector.process(rgb).detections or []]
-            face = max(faces, key=lambda box: box.width * box.height, default=None)
-            if face is None:
-                boxes.append(None)
-                continue
-            corners = (face.xmin, face.ymin, face.xmin + face.width, face.ymin + face.height)
-            boxes.append(np.array(corners) * (width, height, width, height))
+            faces.sort(key=lambda box: box.width * box.height, reverse=True)
+            corners = [(box.xmin, box.ymin, box.xmin + box.width, box.ymin + box.height) for box in faces]
+            boxes.append(np.array(corners).reshape(-1, 4) * (width, height, width, height))
     return boxes
 
 
@@ -142,7 +146,7 @@ def _import_mediapipe():  # noqa: ANN202 -- an optional module
     try:
         import mediapipe
     except ImportError as error:
-        raise ImportError("mediapipe is needed to find faces; install it: pip install -e '.[preprocess]'") from error
+        raise UserError("mediapipe is needed to find faces; install it: pip install -e '.[preprocess]'") from error
     return mediapipe
 
 
