@@ -69,7 +69,7 @@ def mel_windows(mel: Float[ndarray, "J 80"], video_frames: int) -> Float32[ndarr
 
 def _band_db(windowed: Float[ndarray, "J W"]) -> Float[ndarray, "J 80"]:
     power = np.abs(np.fft.rfft(windowed, FFT)) ** 2
-    return 10 * np.log10(power @ _mel_filters().T + 1e-10)
+    return 10 * np.log10(power @ _mel_filters().T + 1e-14)
 
 
 @lru_cache(maxsize=1)

@@ -112,7 +112,7 @@ def read_frames(path: Path) -> Iterator[tuple[float, UInt8[ndarray, "H W 3"]]]:
         _check_complete(path, stream, last)
 
 
-def read_frames_at(path: Path, fps: float) -> Iterator[UInt8[ndarray, "H W 3"]]:
+def read_frames_at(path: Path, fps: float | int) -> Iterator[UInt8[ndarray, "H W 3"]]:
     """Decode at another frame rate, by time: frame i is the source frame nearest to i / fps seconds.
 
     No drift: the number of frames is the picture's length times `fps`, whatever the source's rate, constant or not.
@@ -140,8 +140,8 @@ class VideoWriter:
     """
 
     def __init__(
-        self, path: Path, fps: float, width: int, height: int, audio: Path | None = None, *,
-        audio_start_s: float = 0.0, crf: int = 16,
+        self, path: Path, fps: float | int, width: int, height: int, audio: Path | None = None, *,
+        audio_start_s: float | int = 0.0, crf: int = 16,
     ) -> None:  # fmt: skip
         """Prepare to write.
 
@@ -269,7 +269,7 @@ def _check_complete(path: Path, stream, last_time_s: float) -> None:  # noqa: AN
         )
 
 
-def resampled_frame_count(path: Path, fps: float) -> int:
+def resampled_frame_count(path: Path, fps: float | int) -> int:
     """Count the frames `read_frames_at` will give, from the packets' times, without decoding.
 
     Raises:
@@ -295,7 +295,7 @@ def sample_frames(path: Path, count: int) -> list[UInt8[ndarray, "H W 3"]]:
     with open_container(path) as container:
         stream = _video_stream(container, path)
         for frame in _decode(container, path):
-            target = (len(pictures) + 0.5) / count * length
+            target = (len(pictures) + 0.5) / count * length - 1e-6
             start = stream.start_time or 0
             if len(pictures) < count and frame.pts is not None and (frame.pts - start) * stream.time_base >= target:
                 pictures.append(_to_rgb(frame, stream.sample_aspect_ratio))
