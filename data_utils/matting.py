@@ -7,11 +7,14 @@ guide), and its tails are cut so that certain background is exactly 0 and certai
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
+
+from gaussian_head.media.image import read_rgb
 
 PersonSegmenter = Callable[[UInt8[ndarray, "H W 3"]], Float[ndarray, "H W"]]
 """RGB in 0..255 -> coverage by the person in [0, 1], same size."""
