@@ -17,6 +17,8 @@ CPU_LIBRARY = Path(__file__).with_name("_operators_cpu.so")
 HOW_TO_BUILD = (
     "build it with `pip install .` or, in a checkout, `python setup.py build_ext --inplace` (needs a C++ compiler)"
 )
+ABI = 1
+"""Version of the C interface; raised together with the one in csrc/dispatch.cpp."""
 IMPLEMENTATIONS = ("auto", "cpu", "reference")
 ENVIRONMENT = "GAUSSIAN_HEAD_OPERATORS"
 """Environment variable that replaces `auto` by one of `IMPLEMENTATIONS`."""
@@ -32,9 +34,18 @@ def _load() -> ctypes.CDLL | str:
     if not CPU_LIBRARY.is_file():
         return f"{CPU_LIBRARY.name} is not in {CPU_LIBRARY.parent}"
     try:
-        return ctypes.CDLL(str(CPU_LIBRARY))
-    except OSError as error:
+        library = ctypes.CDLL(str(CPU_LIBRARY))
+        abi = library.gaussian_head_abi()
+    except (OSError, AttributeError) as error:
         return f"{CPU_LIBRARY.name} does not load: {error}"
+    if abi != ABI:
+        return f"{CPU_LIBRARY.name} was built from other sources (interface {abi}, expected {ABI})"
+    return library
+
+
+def is_built() -> bool:
+    """Return whether the compiled CPU operators can be used here."""
+    return not isinstance(_load(), str)
 
 
 def cpu_library() -> ctypes.CDLL:
@@ -47,6 +58,13 @@ def cpu_library() -> ctypes.CDLL:
     if isinstance(library, str):
         raise LibraryMissingError(f"The compiled operators are missing ({library}); {HOW_TO_BUILD}.")
     return library
+
+
+def instruction_set() -> str:
+    """Return which copy of the kernels runs here, `baseline` or `avx2`; $GAUSSIAN_HEAD_ISA=baseline forces it."""
+    function = cpu_library().gaussian_head_isa
+    function.restype = ctypes.c_char_p
+    return function().decode()
 
 
 @functools.cache

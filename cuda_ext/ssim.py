@@ -35,14 +35,15 @@ def l1_ssim(
     """
     if prediction.ndim != 3 or prediction.shape != target.shape:
         raise ValueError(
-            f"l1_ssim: prediction and target must both be [C, H, W], got {list(prediction.shape)} and {list(target.shape)}."
+            "l1_ssim: prediction and target must both be [C, H, W], "
+            f"got {list(prediction.shape)} and {list(target.shape)}."
         )
     if mask is not None and mask.shape != (1, *prediction.shape[1:]):
         raise ValueError(f"l1_ssim: mask must be {[1, *prediction.shape[1:]]}, got {list(mask.shape)}.")
     if target.dtype != prediction.dtype or target.device != prediction.device:
         raise ValueError(
-            f"l1_ssim: prediction is {prediction.dtype} on {prediction.device}, target {target.dtype} on {target.device}; "
-            "convert one of them."
+            f"l1_ssim: prediction is {prediction.dtype} on {prediction.device}, "
+            f"target {target.dtype} on {target.device}; convert one of them."
         )
     mask = None if mask is None else mask.detach().to(prediction.dtype)
     if choose(implementation, prediction, "l1_ssim") == "cpu":

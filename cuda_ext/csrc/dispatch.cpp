@@ -47,6 +47,9 @@ const bool AVX2 = use_avx2();
 
 extern "C" {
 
+// The number that cuda_ext/_library.py expects: raise both whenever a structure or an export changes.
+EXPORT int gaussian_head_abi() { return 1; }
+
 EXPORT const char* gaussian_head_isa() { return AVX2 ? "avx2" : "baseline"; }
 
 EXPORT void* gaussian_head_workspace_new() { return CALL(workspace_new); }
