@@ -84,3 +84,12 @@ def _encode(path: Path, suffix: str, image: ndarray, options: list[int]) -> None
     if not done:
         raise ValueError(f"{path}: cannot encode an array of shape {image.shape} and type {image.dtype} as {suffix}.")
     write_bytes(path, buffer.tobytes())
+
+
+def fill_polygon(points: ndarray, width: int, height: int) -> ndarray:
+    """Rasterize a polygon given by [N, 2] (x, y) px with pixel centres at + 0.5; bool [height, width]."""
+    mask = np.zeros((height, width), np.uint8)
+    shift = 4  # OpenCV's fixed point: sixteenths of a pixel, centres at integers
+    vertices = np.rint((np.asarray(points) - 0.5) * (1 << shift)).astype(np.int32)
+    cv2.fillPoly(mask, [vertices], 1, shift=shift)
+    return mask.astype(bool)

@@ -86,7 +86,7 @@ class Branch(nn.Module):
     def _gate(self, logits: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         raise NotImplementedError
 
-    def _apply(self, prepared: Prepared, carried: Float[Tensor, "N 3"], code: Float[Tensor, " C"]) -> Deformed:
+    def _move(self, prepared: Prepared, carried: Float[Tensor, "N 3"], code: Float[Tensor, " C"]) -> Deformed:
         change = self.field(prepared.regions, code)
         g = self.gaussians
         return Deformed(
@@ -113,7 +113,7 @@ class FaceBranch(Branch):
 
     def deform(self, prepared: Prepared, condition: Condition) -> Deformed:
         """Apply one frame's landmarks and code."""
-        return self._apply(prepared, self.binding.carry(condition.displacement), condition.code)
+        return self._move(prepared, self.binding.carry(condition.displacement), condition.code)
 
     def _gate(self, logits: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         return torch.sigmoid(logits + 2.0)
@@ -135,7 +135,7 @@ class MouthBranch(Branch):
         """Apply one frame's landmarks and code."""
         jaw = condition.displacement[list(JAW_POINTS)].mean(0)
         code = torch.cat([condition.code, 100 * jaw])  # in centimetres, about as large as the code
-        return self._apply(prepared, jaw.expand(len(self.gaussians), 3), code)
+        return self._move(prepared, jaw.expand(len(self.gaussians), 3), code)
 
     def _gate(self, logits: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         below = (self.lip_line - self.gaussians.means[:, 1]) / JAW_BLEND_M

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Fitting a head to a subject: one loop, three stages."""

@@ -1,0 +1,134 @@
+"""Heads on disk: tensors in safetensors, everything human in JSON, written whole or not at all.
+
+A checkpoint is a folder `step_<n>/` with `head.safetensors`, `training.safetensors` (optimizer and densification state)
+and `checkpoint.json`. The folder appears under its name only when complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gaussian_head.config import from_json, to_json
+from gaussian_head.errors import UserError
+from gaussian_head.model.gaussians import Gaussians
+from gaussian_head.model.head import Head, HeadConfig
+
+FORMAT = 1
+"""Raised when a checkpoint's meaning changes."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder that holds a head after `step` optimizer steps of `stage`."""
+
+    folder: Path
+    document: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps finished."""
+        return self.document["step"]
+
+    def load_head(self) -> Head:
+        """Rebuild the head, bound and ready to deform."""
+        tensors = load_file(self.folder / "head.safetensors")
+        config = from_json(HeadConfig, self.document["head"])
+        sets = [Gaussians(len(tensors[f"{part}.gaussians.means"]), config.sh_degree) for part in ("face", "mouth")]
+        head = Head(config, *sets)
+        head.load_state_dict(tensors)
+        head.bind()
+        return head
+
+    def load_training(self) -> dict[str, Tensor]:
+        """Return the optimizer's and the densifier's state."""
+        return load_file(self.folder / "training.safetensors")
+
+
+def save_checkpoint(
+    folder: Path, head: Head, step: int, document: dict[str, Any], training: dict[str, Tensor]
+) -> Checkpoint:
+    """Write `folder/step_<step>` and delete the earlier steps.
+
+    Args:
+        folder: The stage's folder in the run folder.
+        head: What to keep.
+        step: Optimizer steps finished.
+        document: JSON values that tell the run's story: stage, configuration, seed, versions, subject.
+        training: What resuming needs beside the head.
+    """
+    final = folder / f"step_{step:06d}"
+    partial = folder / f".step_{step:06d}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    document = {"format": FORMAT, "step": step, "head": to_json(head.config), **document}
+    save_file({k: v.detach().cpu().contiguous() for k, v in head.state_dict().items()}, partial / "head.safetensors")
+    save_file({k: v.detach().cpu().contiguous() for k, v in training.items()}, partial / "training.safetensors")
+    (partial / "checkpoint.json").write_text(json.dumps(document, indent=1, sort_keys=True))
+    for path in partial.iterdir():
+        _flush(path)
+    if final.exists():
+        shutil.rmtree(final)
+    os.replace(partial, final)
+    _flush(folder)
+    for other in folder.glob("step_*"):
+        if other != final:
+            shutil.rmtree(other)
+    return Checkpoint(final, document)
+
+
+def find_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the latest complete checkpoint of a stage, or None.
+
+    Raises:
+        UserError: It was written by another version of the format, or is damaged.
+    """
+    folders = sorted(folder.glob("step_*"))
+    if not folders:
+        return None
+    path = folders[-1] / "checkpoint.json"
+    try:
+        document = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is missing or damaged ({error}); delete {folders[-1]} and train again.") from error
+    if document.get("format") != FORMAT:
+        raise UserError(
+            f"{folders[-1]} has checkpoint format {document.get('format')}, this version reads {FORMAT}; "
+            "train into a new --out, or use the version that wrote it."
+        )
+    return Checkpoint(folders[-1], document)
+
+
+def _flush(path: Path) -> None:
+    """Wait until the disk holds a file or a folder's entries."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Flatten an optimizer whose groups hold one named parameter each."""
+    tensors = {}
+    for group in optimizer.param_groups:
+        for key, value in optimizer.state.get(group["params"][0], {}).items():
+            tensors[f"optimizer.{group['name']}.{key}"] = value
+    return tensors
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Inverse of `optimizer_tensors`."""
+    for group in optimizer.param_groups:
+        prefix = f"optimizer.{group['name']}."
+        state = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+        if state:
+            optimizer.state[group["params"][0]] = state

@@ -1,0 +1,115 @@
+"""Assembly of a fit: a fresh head for a subject, the stages in order, each from where it was stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from gaussian_head.config import to_json
+from gaussian_head.data.subject import Subject
+from gaussian_head.errors import UserError
+from gaussian_head.geometry.cameras import project
+from gaussian_head.geometry.landmarks import FACE_OVAL
+from gaussian_head.media.image import fill_polygon
+from gaussian_head.model.checkpoint import find_checkpoint
+from gaussian_head.model.gaussians import Gaussians
+from gaussian_head.model.head import Head
+from gaussian_head.model.initialize import paint, sample_face, sample_hair, sample_mouth
+from gaussian_head.training.presets import FitConfig
+from gaussian_head.training.stages import FaceStage, FuseStage, MouthStage, Stage
+from gaussian_head.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+StageName = Literal["mouth", "face", "fuse"]
+ORDER: tuple[StageName, ...] = ("mouth", "face", "fuse")
+INITIAL_VIEWS = 24
+"""Frames, evenly spaced, that place and colour the first Gaussians."""
+
+
+def create_head(subject: Subject, config: FitConfig) -> Head:
+    """Make a head whose Gaussians lie on the subject's tracked face, on a shell for hair and behind the lips."""
+    rng = np.random.default_rng([config.seed, 7])
+    torch.manual_seed(config.seed)
+    landmarks = subject.landmarks[subject.train].numpy()
+    mean = landmarks.mean(0)
+    frames = [subject.train[i] for i in np.linspace(0, len(subject.train) - 1, INITIAL_VIEWS).round().astype(int)]
+    views = [(subject.viewmats[k].numpy(), subject.K.numpy(), subject.frame(k)) for k in frames]
+    hair = [(v, K, (frame.head[0].numpy() > 0.5) & ~_face_area(subject, k)) for (v, K, frame), k in
+            zip(views, frames, strict=True)]  # fmt: skip
+    photos = [(v, K, frame.image.permute(1, 2, 0).numpy() / 255) for v, K, frame in views]
+    face = np.concatenate([
+        sample_face(mean, config.face.skin_gaussians, rng),
+        sample_hair(hair, mean, config.face.hair_gaussians, rng),
+    ])  # fmt: skip
+    mouth = sample_mouth(landmarks, config.mouth.gaussians, rng)
+    head = Head(config.head, *(_gaussians(points, photos, config.head.sh_degree) for points in (face, mouth)))
+    explained = head.fit_landmarks(subject.landmarks[subject.train])
+    logger.info("%d expression components explain %.1f %% of the landmarks' motion.",
+                config.head.components, 100 * explained)
+    return head
+
+
+def _gaussians(points: np.ndarray, photos: list, sh_degree: int) -> Gaussians:
+    colors = paint(points, photos)
+    return Gaussians.from_points(torch.from_numpy(points).float(), torch.from_numpy(colors).float(), sh_degree)
+
+
+def _face_area(subject: Subject, k: int) -> np.ndarray:
+    oval, _ = project(subject.landmarks[k].numpy()[FACE_OVAL], subject.viewmats[k].numpy(), subject.K.numpy())
+    return fill_polygon(oval, subject.width, subject.height)
+
+
+def fit_stage(name: StageName, subject: Subject, run: Path, config: FitConfig, preset: str, trainer: Trainer) -> None:
+    """Train one stage to its end, continuing from its latest checkpoint.
+
+    Raises:
+        UserError: The run folder holds a run of other options or of another subject, or the stage before is missing.
+    """
+    document = {
+        "stage": name,
+        "preset": preset,
+        "subject": subject.layout.subject,
+        "config": to_json(config),
+        "config_hash": hashlib.sha256(json.dumps(to_json(config), sort_keys=True).encode()).hexdigest(),
+    }
+    checkpoint = find_checkpoint(run / name)
+    if checkpoint is not None:
+        _check_same_run(checkpoint.document, document, run / name)
+        if checkpoint.step >= getattr(config, name).steps:
+            logger.info("%s: up to date (%d steps)", name, checkpoint.step)
+            return
+        head = checkpoint.load_head()
+    else:
+        head = _starting_head(name, subject, run, config)
+    trainer.fit(_build(name, head, subject, config), document)
+
+
+def _starting_head(name: StageName, subject: Subject, run: Path, config: FitConfig) -> Head:
+    if name == ORDER[0]:
+        return create_head(subject, config)
+    before = ORDER[ORDER.index(name) - 1]
+    checkpoint = find_checkpoint(run / before)
+    if checkpoint is None or checkpoint.step < getattr(config, before).steps:
+        raise UserError(f"stage {name} needs the finished stage {before} in {run}; "
+                        f"run: python -m gaussian_head.train {before} --data {subject.layout.root} --out {run}")
+    return checkpoint.load_head()
+
+
+def _build(name: StageName, head: Head, subject: Subject, config: FitConfig) -> Stage:
+    makers: dict[str, Callable[..., Stage]] = {"mouth": MouthStage, "face": FaceStage, "fuse": FuseStage}
+    return makers[name](head, subject, getattr(config, name), config.seed)
+
+
+def _check_same_run(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
+    for key in ("subject", "config_hash"):
+        if found.get(key) != wanted[key]:
+            what = "another subject" if key == "subject" else "other options"
+            raise UserError(f"{folder} holds a run with {what} ({found.get('subject')}, preset {found.get('preset')}); "
+                            "give the same options, or another --out.")

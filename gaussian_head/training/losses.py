@@ -1,0 +1,41 @@
+"""What the stages minimize; every term is a mean, so that weights hold for any resolution and Gaussian count."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cuda_ext import l1_ssim
+
+SSIM_WEIGHT = 0.2
+
+
+def photometric(
+    color: Float[Tensor, "3 H W"], target: Float[Tensor, "3 H W"], mask: Float[Tensor, "1 H W"] | None = None
+) -> Tensor:
+    """L1 + 0.2 (1 - SSIM), over the picture or weighted by a mask (specs/gaussian_head.md f.1)."""
+    l1, ssim = l1_ssim(color, target, mask)
+    return l1 + SSIM_WEIGHT * (1 - ssim)
+
+
+def masked_mean(value: Float[Tensor, "*C H W"], mask: Float[Tensor, "1 H W"]) -> Tensor:
+    """Mean of a map under a mask; 0, with zero gradient, for an empty mask."""
+    return (value * mask).sum() / mask.sum().clamp_min(1)
+
+
+def coverage(
+    alpha: Float[Tensor, "1 H W"], opaque: Float[Tensor, "1 H W"], empty: Float[Tensor, "1 H W"]
+) -> Tensor:
+    """Ask for full coverage in one region and for none in another."""
+    return masked_mean(1 - alpha, opaque) + masked_mean(alpha, empty)
+
+
+def erode(mask: Float[Tensor, "1 H W"], radius: int) -> Float[Tensor, "1 H W"]:
+    """Shrink a mask by `radius` px."""
+    return 1 - dilate(1 - mask, radius)
+
+
+def dilate(mask: Float[Tensor, "1 H W"], radius: int) -> Float[Tensor, "1 H W"]:
+    """Grow a mask by `radius` px."""
+    return torch.nn.functional.max_pool2d(mask[None], 2 * radius + 1, stride=1, padding=radius)[0]

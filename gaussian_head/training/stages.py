@@ -1,0 +1,334 @@
+"""The three stages of a fit: the inner mouth, the face around it, and the colours of both together.
+
+A stage says which parameters learn at which rate, what a step minimizes, and what happens after it; the loop is
+`trainer.Trainer`. Behaviour follows specs/gaussian_head.md (f) with the defects of (k) mended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gaussian_head.data.sampler import CurriculumConfig, FrameSampler
+from gaussian_head.data.subject import Frame, Subject
+from gaussian_head.geometry.cameras import project
+from gaussian_head.geometry.landmarks import EXPRESSION_ACTION_UNITS, OUTER_LIPS, mouth_aperture
+from gaussian_head.model.gaussians import Gaussians
+from gaussian_head.model.head import Branch, Deformed, Head
+from gaussian_head.model.landmark_space import Condition
+from gaussian_head.render.composite import over
+from gaussian_head.render.view import Eye, render_branch
+from gaussian_head.training.densify import DensifyConfig, Densifier
+from gaussian_head.training.losses import coverage, dilate, erode, masked_mean, photometric
+
+Group = dict[str, object]
+"""One optimizer group: `params` (a single tensor), `name`, `lr`, `weight_decay`."""
+
+
+@dataclass(frozen=True)
+class RateConfig:
+    """Learning rates at the start; all fall exponentially to `final_share` of it."""
+
+    means: float = 1e-4
+    quats: float = 2e-3
+    log_scales: float = 5e-3
+    opacity_logits: float = 3e-2
+    sh0: float = 4e-3
+    shN: float = 2e-4
+    grids: float = 5e-3
+    networks: float = 1e-3
+    grid_decay: float = 1e-2
+    """AdamW weight decay of the fields' grids."""
+    final_share: float = 0.03
+    """Rates at the end of the run, as a share of those at its start."""
+
+
+@dataclass(frozen=True)
+class MouthConfig:
+    """The inner mouth, alone, in the pictures' mouth regions."""
+
+    steps: int = 2_000
+    gaussians: int = 2_500
+    """Gaussians to start with."""
+    static_share: float = 0.05
+    """Share of the run before motion is learned."""
+    coverage_weight: float = 0.1
+    """Weight of filling the mouth and staying inside the lips."""
+    rates: RateConfig = field(default_factory=RateConfig)
+    densify: DensifyConfig = field(
+        default_factory=lambda: DensifyConfig(gradient_threshold=2e-4, max_gaussians=4_000)
+    )
+    curriculum: CurriculumConfig = field(default_factory=lambda: CurriculumConfig(every=3))
+
+
+@dataclass(frozen=True)
+class FaceConfig:
+    """Everything of the head but the inner mouth, over the mouth and the true background."""
+
+    steps: int = 9_000
+    skin_gaussians: int = 8_000
+    """Gaussians to start with on the face mesh."""
+    hair_gaussians: int = 8_000
+    """Gaussians to start with on the rest of the head."""
+    static_share: float = 0.03
+    """Share of the run before motion is learned."""
+    coverage_weight: float = 0.05
+    """Weight of filling the head and staying inside it."""
+    motion_weight: float = 1e-3
+    """Weight of the field's mean absolute output."""
+    jitter_m: float = 2e-4
+    """Standard deviation of noise on the landmarks, metres."""
+    code_noise: float = 0.05
+    """Standard deviation of noise on the expression code, in its standard deviations."""
+    rates: RateConfig = field(default_factory=RateConfig)
+    densify: DensifyConfig = field(default_factory=DensifyConfig)
+    curriculum: CurriculumConfig = field(default_factory=lambda: CurriculumConfig(every=15))
+
+
+@dataclass(frozen=True)
+class FuseConfig:
+    """Colours of both branches and the face's opacity, on full frames; geometry and motion are frozen."""
+
+    steps: int = 1_500
+    rates: RateConfig = field(
+        default_factory=lambda: RateConfig(sh0=1e-3, shN=1e-4, opacity_logits=1e-3)
+    )
+
+
+class Stage:
+    """What differs between the stages; `steps` long, seeded per step."""
+
+    name: str
+
+    def __init__(self, head: Head, subject: Subject, steps: int, rates: RateConfig, seed: int) -> None:
+        self.head = head
+        self.subject = subject
+        self.steps = steps
+        self.rates = rates
+        self.seed = seed
+
+    def groups(self) -> list[Group]:
+        """Return the parameters that learn, each with its rate."""
+        raise NotImplementedError
+
+    def losses(self, step: int) -> dict[str, Tensor]:
+        """Return the step's weighted losses, named for the log; their sum is minimized."""
+        raise NotImplementedError
+
+    def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """Change the set of Gaussians, once `step` steps are finished."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what resuming needs beside parameters and optimizer."""
+        return {}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Inverse of `state`."""
+
+    def _generator(self, step: int) -> torch.Generator:
+        return torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + step)
+
+    def _branch_groups(self, branch: Branch, prefix: str) -> list[Group]:
+        rates = self.rates
+        groups = [
+            {"params": [getattr(branch.gaussians, name)], "name": f"{prefix}.gaussians.{name}",
+             "lr": getattr(rates, name), "weight_decay": 0.0}
+            for name in Gaussians.NAMES
+        ]  # fmt: skip
+        for name, parameter in branch.field.named_parameters():
+            grid = name.startswith("encoder")
+            groups.append({
+                "params": [parameter], "name": f"{prefix}.field.{name}",
+                "lr": rates.grids if grid else rates.networks, "weight_decay": rates.grid_decay if grid else 0.0,
+            })  # fmt: skip
+        return groups
+
+    def _condition(self, k: int) -> Condition:
+        return self.head.space.condition(self.subject.landmarks[k], self.subject.action_units[k])
+
+    def _eye(self, k: int) -> Eye:
+        subject = self.subject
+        return Eye(subject.viewmats[k], subject.K, subject.width, subject.height)
+
+    def _deform(self, branch: Branch, condition: Condition, *, moving: bool) -> Deformed:
+        deformed = branch.deform(branch.prepare(), condition)
+        if moving:
+            return deformed
+        return deformed._replace(means=branch.gaussians.means, change=deformed.change * 0)
+
+
+class MouthStage(Stage):
+    """Fit teeth, tongue and cavity inside the lips; what the lips cover is left open."""
+
+    name = "mouth"
+
+    def __init__(self, head: Head, subject: Subject, config: MouthConfig, seed: int) -> None:
+        """Sort the frames by mouth opening; frames without an open mouth are left out where others exist."""
+        super().__init__(head, subject, config.steps, config.rates, seed)
+        self.config = config
+        opening = mouth_aperture(subject.landmarks.numpy())[subject.train]
+        open_frames = np.asarray(subject.train)[opening >= np.quantile(opening, 0.3)].tolist()
+        self.sampler = FrameSampler(
+            open_frames, mouth_aperture(subject.landmarks.numpy())[open_frames], config.curriculum, config.steps, seed
+        )
+        self.densifier = Densifier(config.densify, head.mouth.gaussians, config.steps)
+        self.box = self._largest_box()
+
+    def groups(self) -> list[Group]:
+        """The mouth branch."""
+        return self._branch_groups(self.head.mouth, "mouth")
+
+    def losses(self, step: int) -> dict[str, Tensor]:
+        """Colour inside the opening; coverage there and nowhere outside the lips."""
+        k = self.sampler.draw(step)
+        frame = self.subject.frame(k)
+        left, top = self._corner(k)
+        width, height = self.box
+        eye = self._eye(k).crop(left, top, width, height)
+        window = (slice(None), slice(top, top + height), slice(left, left + width))
+        target, mouth = frame.image[window].float() / 255, frame.mouth[window].float() / 255
+        moving = step >= self.config.static_share * self.steps
+        deformed = self._deform(self.head.mouth, self._condition(k), moving=moving)
+        self._means2d = torch.zeros_like(deformed.means[:, :2], requires_grad=True)
+        view = render_branch(deformed, eye, self._means2d)
+        self._radii = view.radii
+        outside = 1 - dilate(mouth, max(2, self.subject.width // 64))
+        filled = view.color + (1 - view.alpha) * target.mean((1, 2), keepdim=True).detach() * 0
+        return {
+            "color": photometric(filled, target, mouth) if mouth.sum() > 4 else filled.sum() * 0,
+            "coverage": self.config.coverage_weight * coverage(view.alpha, mouth, outside),
+            "motion": 1e-3 * deformed.change.abs().mean(),
+        }
+
+    def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """Densify on schedule."""
+        self.densifier.observe(self._means2d.grad, self._radii)
+        if self.densifier.due(step):
+            self.densifier.update(step, optimizer, "mouth.gaussians.", self.seed)
+
+    def state(self) -> dict[str, Tensor]:
+        """The densifier's statistics."""
+        return {"densify.gradient_sum": self.densifier.gradient_sum, "densify.views": self.densifier.views}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take the statistics back."""
+        self.densifier.gradient_sum = tensors["densify.gradient_sum"]
+        self.densifier.views = tensors["densify.views"]
+
+    def _lips_px(self, k: int) -> Float[np.ndarray, "L 2"]:
+        lips = self.subject.landmarks[k].numpy()[OUTER_LIPS]
+        return project(lips, self.subject.viewmats[k].numpy(), self.subject.K.numpy())[0]
+
+    def _largest_box(self) -> tuple[int, int]:
+        extents = np.array([np.ptp(self._lips_px(k), axis=0) for k in self.subject.train])
+        margin = 1.3
+        limit = (self.subject.width, self.subject.height)
+        return tuple(min(-int(-margin * e // 16) * 16, s) for e, s in zip(extents.max(0), limit, strict=True))
+
+    def _corner(self, k: int) -> tuple[int, int]:
+        center = self._lips_px(k).mean(0)
+        limits = (self.subject.width - self.box[0], self.subject.height - self.box[1])
+        return tuple(
+            int(np.clip(round(c - b / 2), 0, limit)) for c, b, limit in zip(center, self.box, limits, strict=True)
+        )
+
+
+class FaceStage(Stage):
+    """Fit skin and hair over the finished mouth and the frame's own torso and background."""
+
+    name = "face"
+
+    def __init__(self, head: Head, subject: Subject, config: FaceConfig, seed: int) -> None:
+        """Sort the frames by blink for the curriculum."""
+        super().__init__(head, subject, config.steps, config.rates, seed)
+        self.config = config
+        blink = subject.action_units[subject.train, EXPRESSION_ACTION_UNITS.index(45)].numpy()
+        self.sampler = FrameSampler(subject.train, blink, config.curriculum, config.steps, seed)
+        self.densifier = Densifier(config.densify, head.face.gaussians, config.steps)
+        with torch.no_grad():
+            self._mouth = head.mouth.prepare()
+
+    def groups(self) -> list[Group]:
+        """The face branch."""
+        return self._branch_groups(self.head.face, "face")
+
+    def losses(self, step: int) -> dict[str, Tensor]:
+        """The whole frame against the composite; coverage of the head without its mouth; small field outputs."""
+        k = self.sampler.draw(step)
+        frame = self.subject.frame(k)
+        condition = self._noisy(self._condition(k), step)
+        eye = self._eye(k)
+        with torch.no_grad():
+            mouth = render_branch(self.head.mouth.deform(self._mouth, condition), eye)
+            behind = over(mouth.color, mouth.alpha, frame.background.float() / 255)
+        moving = step >= self.config.static_share * self.steps
+        deformed = self._deform(self.head.face, condition, moving=moving)
+        self._means2d = torch.zeros_like(deformed.means[:, :2], requires_grad=True)
+        view = render_branch(deformed, eye, self._means2d)
+        self._radii = view.radii
+        color = over(view.color, view.alpha, behind)
+        opaque, empty = head_regions(frame)
+        return {
+            "color": photometric(color, frame.image.float() / 255),
+            "coverage": self.config.coverage_weight * coverage(view.alpha, opaque, empty),
+            "motion": self.config.motion_weight * deformed.change.abs().mean(),
+        }
+
+    def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """Densify on schedule, and bind the changed set again."""
+        self.densifier.observe(self._means2d.grad, self._radii)
+        if self.densifier.due(step):
+            self.densifier.update(step, optimizer, "face.gaussians.", self.seed)
+            self.head.bind()
+
+    state = MouthStage.state
+    restore = MouthStage.restore
+
+    def _noisy(self, condition: Condition, step: int) -> Condition:
+        generator = self._generator(step)
+        noise = torch.randn(condition.displacement.shape, generator=generator) * self.config.jitter_m
+        code = torch.randn(condition.code.shape, generator=generator) * self.config.code_noise
+        return Condition(condition.displacement + noise, condition.code + code)
+
+
+class FuseStage(Stage):
+    """Polish colours and the face's opacity on full frames."""
+
+    name = "fuse"
+
+    def __init__(self, head: Head, subject: Subject, config: FuseConfig, seed: int) -> None:
+        """Freeze everything else."""
+        super().__init__(head, subject, config.steps, config.rates, seed)
+        self.sampler = FrameSampler(
+            subject.train, np.zeros(len(subject.train)), CurriculumConfig(every=0), config.steps, seed
+        )
+
+    def groups(self) -> list[Group]:
+        """Colours of both branches, opacity of the face."""
+        chosen = ("face.gaussians.sh0", "face.gaussians.shN", "face.gaussians.opacity_logits", "mouth.gaussians.sh0",
+                  "mouth.gaussians.shN")  # fmt: skip
+        both = self._branch_groups(self.head.face, "face") + self._branch_groups(self.head.mouth, "mouth")
+        return [group for group in both if group["name"] in chosen]
+
+    def losses(self, step: int) -> dict[str, Tensor]:
+        """The whole frame against face over mouth over background."""
+        k = self.sampler.draw(step)
+        frame = self.subject.frame(k)
+        condition, eye = self._condition(k), self._eye(k)
+        mouth = render_branch(self._deform(self.head.mouth, condition, moving=True), eye)
+        face = render_branch(self._deform(self.head.face, condition, moving=True), eye)
+        behind = over(mouth.color, mouth.alpha, frame.background.float() / 255)
+        return {"color": photometric(over(face.color, face.alpha, behind), frame.image.float() / 255)}
+
+
+def head_regions(frame: Frame) -> tuple[Float[Tensor, "1 H W"], Float[Tensor, "1 H W"]]:
+    """Return where the face branch must cover fully and where not at all; a soft band between is left to the colours."""
+    radius = max(1, frame.image.shape[2] // 128)
+    head, mouth = frame.head, frame.mouth.float() / 255
+    opaque = erode(head, radius) * (1 - dilate(mouth, radius))
+    empty = (1 - dilate(head, radius)) + erode(mouth, radius)
+    return opaque, empty.clamp(max=1)

@@ -1,0 +1,114 @@
+"""The one training loop: it steps, logs, validates, saves, and continues where it was stopped."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from gaussian_head.model.checkpoint import find_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from gaussian_head.training.stages import Stage
+
+logger = logging.getLogger(__name__)
+NAN_LIMIT = 20
+"""Steps in a row whose loss is not finite before training gives up."""
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How often things happen besides steps."""
+
+    log_every: int = 50
+    """Steps between logged losses."""
+    validate_every: int = 1_000
+    """Steps between validations, with pictures."""
+    save_every: int = 1_000
+    """Steps between checkpoints."""
+
+
+class Trainer:
+    """Runs a stage to its end, from its latest checkpoint if there is one."""
+
+    def __init__(
+        self,
+        run: Path,
+        config: TrainerConfig,
+        validate: Callable[[Stage, int, SummaryWriter], None],
+        progress: Callable[[Iterator[int], int, int, str], Iterator[int]],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            run: The run folder; the stage's checkpoints and TensorBoard events go to `run/<stage>`.
+            config: See `TrainerConfig`.
+            validate: Writes validation figures and pictures after some steps.
+            progress: Wraps the steps: (steps, first, total, label).
+        """
+        self.run = run
+        self.config = config
+        self._validate = validate
+        self._progress = progress
+
+    def fit(self, stage: Stage, document: dict[str, Any]) -> None:
+        """Train a stage that starts fresh, or that `resume` has put back.
+
+        Args:
+            stage: What to train.
+            document: JSON values stored with every checkpoint.
+
+        Raises:
+            FloatingPointError: The loss was not finite NAN_LIMIT times in a row.
+        """
+        folder = self.run / stage.name
+        optimizer = torch.optim.AdamW(stage.groups(), betas=(0.9, 0.99), eps=1e-15, fused=True)
+        initial = {group["name"]: group["lr"] for group in optimizer.param_groups}
+        checkpoint = find_checkpoint(folder)
+        first = 0
+        if checkpoint is not None:
+            first = checkpoint.step
+            tensors = checkpoint.load_training()
+            restore_optimizer(optimizer, tensors)
+            stage.restore(tensors)
+        writer = SummaryWriter(str(folder), purge_step=first)
+        bad, clock = 0, time.perf_counter()
+        for step in self._progress(iter(range(first, stage.steps)), first, stage.steps, stage.name):
+            decay = stage.rates.final_share ** (step / stage.steps)
+            for group in optimizer.param_groups:
+                group["lr"] = initial[group["name"]] * decay
+            losses = stage.losses(step)
+            total = torch.stack(list(losses.values())).sum()
+            bad = 0 if torch.isfinite(total) else bad + 1
+            if bad:
+                logger.warning("%s step %d: the loss is not finite; the step is skipped.", stage.name, step)
+                if bad >= NAN_LIMIT:
+                    raise FloatingPointError(f"{stage.name}: {NAN_LIMIT} losses in a row were not finite; "
+                                             "lower the learning rates or look at the subject's masks.")
+                continue
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+            done = step + 1
+            stage.after_step(done, optimizer)
+            if done % self.config.log_every == 0:
+                writer.add_scalar("time/step_ms", (time.perf_counter() - clock) * 1e3 / self.config.log_every, done)
+                self._log(writer, stage, losses, done)
+                clock = time.perf_counter()
+            if done % self.config.save_every == 0 or done == stage.steps:
+                training = optimizer_tensors(optimizer) | stage.state()
+                save_checkpoint(folder, stage.head, done, document, training)
+            if done % self.config.validate_every == 0 or done == stage.steps:
+                self._validate(stage, done, writer)
+                clock = time.perf_counter()
+        writer.close()
+
+    def _log(self, writer: SummaryWriter, stage: Stage, losses: dict[str, torch.Tensor], step: int) -> None:
+        for name, value in losses.items():
+            writer.add_scalar(f"loss/{name}", float(value), step)
+        for name, branch in (("face", stage.head.face), ("mouth", stage.head.mouth)):
+            writer.add_scalar(f"gaussians/{name}", len(branch.gaussians), step)

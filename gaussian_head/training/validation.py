@@ -1,0 +1,52 @@
+"""What TensorBoard shows of a stage: PSNR on held-out frames, and pictures of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from gaussian_head.data.subject import Subject
+from gaussian_head.render.view import Eye, HeadRenderer
+from gaussian_head.training.stages import Stage
+
+FRAMES = 12
+"""Validation frames measured, evenly spaced over the split."""
+SHOWN = 4
+CLIP_FRAMES = 25
+"""Frames of the short rendered clip shown at the end of a stage."""
+
+
+def validate(stage: Stage, step: int, writer: SummaryWriter) -> None:
+    """Write PSNR over the full frame and the head, pictures, and at the stage's end a short clip."""
+    subject, render = stage.subject, HeadRenderer(stage.head)
+    frames = [subject.val[i] for i in np.unique(np.linspace(0, len(subject.val) - 1, FRAMES).round().astype(int))]
+    errors = {"full": [], "head": []}
+    shown = []
+    for k in frames:
+        picture, target, head = _render(render, stage, k)
+        error = (picture - target).square()
+        errors["full"].append(error.mean())
+        errors["head"].append((error * head).sum() / (3 * head.sum()).clamp_min(1))
+        shown.append(torch.cat([target, picture], 1))
+    for region, values in errors.items():
+        psnr = -10 * torch.stack(values).clamp_min(1e-10).log10()
+        writer.add_scalar(f"val/psnr_{region}_db", float(psnr.mean()), step)
+    writer.add_image("val/truth_above_render", torch.cat(shown[:: -(-len(shown) // SHOWN)], 2), step)
+    if step == stage.steps:
+        clip = torch.stack([_render(render, stage, k)[0] for k in subject.val[:CLIP_FRAMES]])
+        writer.add_video("val/clip", clip[None], step, fps=25)
+    writer.flush()
+
+
+def _render(
+    render: HeadRenderer, stage: Stage, k: int
+) -> tuple[Float[Tensor, "3 H W"], Float[Tensor, "3 H W"], Float[Tensor, "1 H W"]]:
+    subject: Subject = stage.subject
+    frame = subject.frame(k)
+    condition = stage.head.space.condition(subject.landmarks[k], subject.action_units[k])
+    view = render(condition, Eye(subject.viewmats[k], subject.K, subject.width, subject.height))
+    picture = view.over(frame.background.float() / 255).clamp(0, 1)
+    return picture, frame.image.float() / 255, (frame.head > 0.5).float()
