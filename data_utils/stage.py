@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS, SubjectLayout
 from gaussian_head.errors import UserError
@@ -26,6 +26,7 @@ UNITS = {
 }
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Wraps a loop to show how far it is."""
 
