@@ -47,6 +47,14 @@ class BuildOperators(build_ext):
     def build_extension(self, ext: Extension) -> None:
         """Compile one library; raises CompileError, which `optional=True` turns into a warning."""
         target = Path(self.get_ext_fullpath(ext.name))
+        inputs = [*ext.sources, *ext.depends]
+        if (
+            not self.force
+            and target.is_file()
+            and target.stat().st_mtime > max(Path(p).stat().st_mtime for p in inputs)
+        ):
+            logger.info("%s is up to date", target)
+            return
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             built = Path(folder) / target.name
@@ -103,7 +111,7 @@ class BuildOperators(build_ext):
 
 def library(name: str, sources: list[Path]) -> Extension:
     """Declare a library inside the package `cuda_ext`."""
-    depends = [str(header) for header in HEADERS]
+    depends = ["setup.py", *map(str, HEADERS)]
     return Extension(f"cuda_ext.{name}", [str(source) for source in sources], depends=depends, optional=True)
 
 
