@@ -6,6 +6,11 @@ require_args 0 "usage: scripts/test.sh [flags of pytest]" "$@"
 cd -- "$root"
 bash scripts/setup.sh
 python=$root/.venv/bin/python
-"$python" -m ruff check .
-"$python" -m ruff format --check .
-exec "$python" -m pytest "$@"
+failed=()
+"$python" -m ruff check . || failed+=("ruff check")
+"$python" -m ruff format --check . || failed+=("ruff format")
+"$python" -m pytest "$@" || failed+=("pytest")
+if ((${#failed[@]})); then
+  printf 'test: failed: %s\n' "${failed[@]}" >&2
+  exit 1
+fi
