@@ -1,8 +1,8 @@
 """The head's skin: a lofted skull with the features of a face, and how expressions deform it (cm).
 
-The surface is one grid of rows (heights) and columns (azimuths). At the mouth line and at the eye line the grid is slit:
-several rows share one height there, the edges of the lips (lids) and their inner sides. Where a column misses the mouth
-(the eyes) these rows fall together, and the slit is shut.
+The surface is one grid of rows (heights) and columns (azimuths). At the mouth line and at the eye line the grid is
+slit: several rows share one height there, the edges of the lips (lids) and their inner sides. Where a column misses the
+mouth (the eyes) these rows fall together, and the slit is shut.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Expression:
     """Radians, positive up."""
 
 
-def smoothstep(low: float, high: float, x: ndarray) -> ndarray:
+def smoothstep(low: float | ndarray, high: float | ndarray, x: ndarray) -> ndarray:
     """Rise smoothly from 0 at `low` to 1 at `high`."""
     t = ((x - low) / (high - low)).clip(0, 1)
     return t * t * (3 - 2 * t)
@@ -92,6 +92,11 @@ def smoothstep(low: float, high: float, x: ndarray) -> ndarray:
 def bump(x: ndarray, y: ndarray, sigma_x: float, sigma_y: float) -> ndarray:
     """Return a Gaussian bump of height 1."""
     return np.exp(-0.5 * ((x / sigma_x) ** 2 + (y / sigma_y) ** 2))
+
+
+def ridge(x: ndarray, sigma: float) -> ndarray:
+    """Return a Gaussian ridge of height 1 along x = 0."""
+    return np.exp(-0.5 * (x / sigma) ** 2)
 
 
 def _rows() -> tuple[ndarray, ndarray, ndarray, tuple[int, ...]]:
@@ -160,11 +165,11 @@ class HeadShape:
         """Raise the face's features from the skull."""
         x, y = self.base[:, 0], self.base[:, 1]
         z = np.zeros_like(x)
-        for at_x, at_y, sigma_x, sigma_y, height in RELIEF:
-            z += height * bump(np.abs(x) - at_x, y - at_y, sigma_x, sigma_y)
-        ridge, width = (np.interp(y, NOSE[:, 0], NOSE[:, i]) for i in (1, 2))
-        nose = ridge * np.exp(-((np.abs(x) / width) ** 2.0))
-        lips = 0.42 * bump(0, y - MOUTH_Y - 0.48, 1, 0.34) + 0.50 * bump(0, y - MOUTH_Y + 0.58, 1, 0.42)
+        for at_x, at_y, sigma_x, sigma_y, rise in RELIEF:
+            z += rise * bump(np.abs(x) - at_x, y - at_y, sigma_x, sigma_y)
+        height, width = (np.interp(y, NOSE[:, 0], NOSE[:, i]) for i in (1, 2))
+        nose = height * np.exp(-((np.abs(x) / width) ** 2.0))
+        lips = 0.42 * ridge(y - MOUTH_Y - 0.48, 0.34) + 0.50 * ridge(y - MOUTH_Y + 0.58, 0.42)
         lips *= (1 - (x / 2.9) ** 2).clip(0) ** 0.8
         rest = self.base.copy()
         rest[:, 2] += self.is_front * (z + nose + lips)

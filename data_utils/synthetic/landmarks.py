@@ -42,7 +42,7 @@ def landmark_vertices(head: HeadShape) -> Int[ndarray, "68"]:
 
 
 def mouth_shape(landmarks: Float[ndarray, "*T 68 3"]) -> Float[ndarray, "*T 2"]:
-    """Measure the mouth: gap between the lips (mean of three pairs) and width between its inner corners, input's unit."""
+    """Return the gap between the lips (mean of three pairs) and the width between their inner corners, input's unit."""
     gap = landmarks[..., [61, 62, 63], :] - landmarks[..., [67, 66, 65], :]
     corners = landmarks[..., 60, :] - landmarks[..., 64, :]
     return np.stack([np.linalg.norm(gap, axis=-1).mean(-1), np.linalg.norm(corners, axis=-1)], -1)

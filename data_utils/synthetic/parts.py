@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from data_utils.synthetic.head import EYE_RADIUS, MOUTH_Y, SKULL, bump, smoothstep
+from data_utils.synthetic.head import EYE_RADIUS, MOUTH_Y, SKULL, bump, ridge, smoothstep
 from data_utils.synthetic.mesh import Part, grid_faces, grid_uv, loft, upsample
 from data_utils.synthetic.noise import noise_image, octaves, sample
 from data_utils.synthetic.textures import SKIN, hairline, mix
@@ -36,10 +36,9 @@ def eyeball(rng: np.random.Generator) -> Part:
     yaw, pitch = upsample(yaw, texels), upsample(pitch, texels)
     r, angle = np.hypot(yaw, pitch), np.arctan2(pitch, yaw)
     veins = noise_image(rng, 256, 2.0)
-    mix(
-        texture, (0.60, 0.30, 0.26), (smoothstep(0.6, 1.2, r) * (0.35 + 0.2 * sample(veins, yaw, pitch, 60))).clip(0, 1)
-    )
-    fibres = sample(noise_image(rng, 512, 1.2), angle, 0.3 * r, 30)
+    reddened = smoothstep(0.6, 1.2, r) * (0.35 + 0.2 * sample(veins, yaw, pitch, 60.0))
+    mix(texture, (0.60, 0.30, 0.26), reddened.clip(0, 1))
+    fibres = sample(noise_image(rng, 512, 1.2), angle, 0.3 * r, 30.0)
     iris = smoothstep(0.475, 0.43, r)
     mix(texture, (0.10, 0.17, 0.20), iris)
     texture[..., :3] *= (1 + iris * 0.35 * fibres.clip(-2, 2))[..., None]
@@ -82,7 +81,7 @@ def _ball(rows: int, columns: int, radii: tuple[float, float, float], centre: tu
 
 def tongue(rng: np.random.Generator) -> Part:
     """Make the tongue, in place for a closed jaw."""
-    grid = _ball(25, 37, (1.6, 0.62, 2.3), (0, MOUTH_Y - 0.72, 2.0))
+    grid = _ball(25, 37, (1.6, 0.62, 2.3), (0.0, MOUTH_Y - 0.72, 2.0))
     texture = _plain(25, 37, 6, (0.42, 0.13, 0.12), 0.5)
     texture[..., :3] *= 1 + 0.12 * sample(noise_image(rng, 256, 1.2), *np.mgrid[:145, :217][::-1], 1.0)[..., None]
     return _grid_part("tongue", grid, texture, 6)
@@ -90,7 +89,7 @@ def tongue(rng: np.random.Generator) -> Part:
 
 def cavity() -> Part:
     """Make the mouth's dark lining, a bowl seen from inside."""
-    grid = _ball(21, 33, (2.75, 2.3, 3.4), (0, MOUTH_Y - 0.5, 3.4))
+    grid = _ball(21, 33, (2.75, 2.3, 3.4), (0.0, MOUTH_Y - 0.5, 3.4))
     grid[..., 2] = np.minimum(grid[..., 2], 3.9)
     return _grid_part("cavity", grid, _plain(21, 33, 2, (0.26, 0.055, 0.05), 0.1), 2, flip=True)
 
@@ -101,16 +100,16 @@ def ear(side: int, rng: np.random.Generator) -> Part:
     r, angle = np.meshgrid(np.linspace(0, 1, rows), np.linspace(0, 2 * np.pi, columns), indexing="ij")
     wide = 1.55 * (1 + 0.15 * np.sin(angle)) * (1 - 0.1 * np.cos(angle))
     back, up = r * wide * np.cos(angle), r * 3.1 * np.sin(angle) + 0.25 * r * np.cos(angle)
-    rim = bump(r - 0.85, 0, 0.10, 1) * smoothstep(-1.0, -0.2, np.sin(angle + 0.25))
-    anti = bump(r - 0.52, 0, 0.10, 1) * smoothstep(-0.5, 0.5, np.cos(angle + 0.2))
+    rim = ridge(r - 0.85, 0.10) * smoothstep(-1.0, -0.2, np.sin(angle + 0.25))
+    anti = ridge(r - 0.52, 0.10) * smoothstep(-0.5, 0.5, np.cos(angle + 0.2))
     concha = bump(back + 0.25, up + 0.2, 0.5, 0.75)
     relief = 0.40 * rim + 0.22 * anti - 0.75 * concha + 0.25 * smoothstep(1.0, 0.8, r) - 0.1
     out = relief + 0.52 * (back + 1.2)  # the rear edge stands off the head
     x = side * (7.05 + out)
     grid = np.stack([x, 0.9 + up, -1.9 - back * 0.82 - 0.12 * up], -1)
     texture = _plain(rows, columns, texels, SKIN * np.array([1.0, 0.86, 0.82], np.float32), 0.3)
-    shade = upsample(1 - 0.75 * concha - 0.35 * bump(r - 0.70, 0, 0.07, 1) + 0.1 * rim, texels)
-    texture[..., :3] *= (shade * (1 + 0.05 * sample(octaves(rng, 256, 8), *np.indices(shade.shape)[::-1], 1.0)))[
+    shade = upsample(1 - 0.75 * concha - 0.35 * ridge(r - 0.70, 0.07) + 0.1 * rim, texels)
+    texture[..., :3] *= (shade * (1 + 0.05 * sample(octaves(rng, 256, 8.0), *np.indices(shade.shape)[::-1], 1.0)))[
         ..., None
     ]
     return _grid_part("ear", grid, texture, texels, flip=side > 0)
@@ -121,15 +120,15 @@ def hair(rng: np.random.Generator) -> Part:
     y, azimuth = np.linspace(-6.5, 12.69, 150), np.linspace(-np.pi, np.pi, 301)
     texels = 5
     base = loft(SKULL, y, azimuth, 2.3)
-    clumps = noise_image(rng, 512, 3.0, 30)
-    tuft = sample(clumps, azimuth + 0.05 * base[..., 1] + 0.25 * np.sin(azimuth), base[..., 1] * 0.12, 30)
-    wisp = sample(clumps, 3.1 * azimuth + 0.4 * base[..., 1], base[..., 1] * 0.3, 34)
+    clumps = noise_image(rng, 512, 3.0, 30.0)
+    tuft = sample(clumps, azimuth + 0.05 * base[..., 1] + 0.25 * np.sin(azimuth), base[..., 1] * 0.12, 30.0)
+    wisp = sample(clumps, 3.1 * azimuth + 0.4 * base[..., 1], base[..., 1] * 0.3, 34.0)
     inside = base[..., 1] - hairline(base[..., 0], base[..., 2]) - 0.20 * tuft - 0.14 * wisp
     thick = -0.5 + 0.95 * smoothstep(-0.7, 0.5, inside) + 0.85 * smoothstep(0.3, 4.5, inside)
-    quiff = bump(base[..., 0] + 0.6, base[..., 1] - 9.6, 3.6, 1.9) * smoothstep(-1, 3, base[..., 2])
-    part_line = bump(base[..., 0] - 3.0 - 0.12 * (base[..., 1] - 8), 0, 0.28, 1) * smoothstep(6.5, 8.5, base[..., 1])
-    part_line = part_line * smoothstep(-3, 1, base[..., 2])
-    thick += (0.13 * tuft + 0.95 * quiff - 0.55 * part_line) * smoothstep(0, 1.2, inside)
+    quiff = bump(base[..., 0] + 0.6, base[..., 1] - 9.6, 3.6, 1.9) * smoothstep(-1.0, 3.0, base[..., 2])
+    part_line = ridge(base[..., 0] - 3.0 - 0.12 * (base[..., 1] - 8), 0.28) * smoothstep(6.5, 8.5, base[..., 1])
+    part_line = part_line * smoothstep(-3.0, 1.0, base[..., 2])
+    thick += (0.13 * tuft + 0.95 * quiff - 0.55 * part_line) * smoothstep(0.0, 1.2, inside)
     outward = base - [0, 3.0, -2.6]
     outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
     grid = base + outward * thick[..., None]
@@ -143,16 +142,16 @@ def _hair_texture(
     base: ndarray, azimuth: ndarray, tuft: ndarray, inside: ndarray, part_line: ndarray, texels: int,
     rng: np.random.Generator,
 ) -> Float[ndarray, "h w 4"]:  # fmt: skip
-    """Paint strands that run down from the crown, swept aside over the forehead, darker at the roots and the parting."""
+    """Paint strands that run down from the crown, swept aside over the forehead, darker at roots and parting."""
     texture = _plain(*base.shape[:2], texels, (0.062, 0.036, 0.022), 0.5)
     around, height, x = (
         upsample(np.broadcast_to(v, inside.shape), texels) for v in (azimuth, base[..., 1], base[..., 0])
     )
-    front = upsample(smoothstep(-2, 2, base[..., 2]), texels)
+    front = upsample(smoothstep(-2.0, 2.0, base[..., 2]), texels)
     swept = around * 13 + front * (0.55 * (height - 8) + 0.05 * x * (height - 8))
-    strands, locks = noise_image(rng, 2048, 0.7, 50), noise_image(rng, 1024, 3.0, 70)
-    fibre = sample(strands, swept, height, 24)
-    lock = sample(locks, swept, height, 20)
+    strands, locks = noise_image(rng, 1024, 0.7, 40.0), noise_image(rng, 512, 3.0, 40.0)
+    fibre = sample(strands, swept, height, 24.0)
+    lock = sample(locks, swept, height, 20.0)
     shade = 1 + 0.34 * fibre + 0.30 * lock + 0.15 * upsample(tuft, texels)
     shade *= (1 - 0.35 * smoothstep(1.2, 0.0, upsample(inside, texels))) * (1 - 0.5 * upsample(part_line, texels))
     texture[..., :3] *= shade.clip(0.12)[..., None]
@@ -174,11 +173,11 @@ def neck(rng: np.random.Generator) -> Part:
     y, azimuth = np.linspace(-17, -3.2, 50), np.linspace(-np.pi, np.pi, 91)
     grid = loft(table, y, azimuth, 2.1)
     x, height = grid[..., 0], grid[..., 1]
-    front = smoothstep(-3, 0, grid[..., 2])
+    front = smoothstep(-3.0, 0.0, grid[..., 2])
     grid[..., 2] += front * (0.45 * bump(x, height + 10.6, 0.8, 0.9) - 0.4 * bump(x, height + 14.6, 1.0, 0.8))
-    grid[..., 2] += front * 0.35 * bump(np.abs(x) - 2.2 - 0.2 * (height + 13), 0, 0.5, 1)
+    grid[..., 2] += front * 0.35 * ridge(np.abs(x) - 2.2 - 0.2 * (height + 13), 0.5)
     texture = _plain(50, 91, 5, SKIN * np.array([0.96, 0.94, 0.92], np.float32), 0.2)
-    tone = octaves(rng, 256, 12)
+    tone = octaves(rng, 256, 12.0)
     texture[..., :3] *= 1 + 0.06 * sample(tone, *np.indices(texture.shape[:2])[::-1], 0.8)[..., None]
     shadow = upsample(smoothstep(-13.5, -8.5, height) * (0.55 + 0.25 * front), 5)
     texture[..., :3] *= (1 - 0.75 * shadow)[..., None] ** np.array([0.85, 1, 1.08], np.float32)
@@ -189,25 +188,25 @@ def torso(rng: np.random.Generator) -> Part:
     """Make the shoulders in a knitted pullover with a round collar."""
     table = np.array([
         [-46, -5, 22.5, 13, 12], [-30, -5, 22.5, 12.5, 12], [-24, -5, 22.0, 11.5, 11], [-20, -5, 20.2, 9.8, 9],
-        [-17.8, -5, 17.0, 8.2, 8], [-16.2, -4.8, 12.8, 7.2, 7.5], [-15.0, -4.6, 9.6, 6.5, 7], [-13.9, -4.4, 7.3, 5.9, 6.6],
-        [-13.2, -4.3, 6.5, 5.7, 6.3], [-12.6, -4.3, 6.2, 5.6, 6.2],
+        [-17.8, -5, 17.0, 8.2, 8], [-16.2, -4.8, 12.8, 7.2, 7.5], [-15.0, -4.6, 9.6, 6.5, 7],
+        [-13.9, -4.4, 7.3, 5.9, 6.6], [-13.2, -4.3, 6.5, 5.7, 6.3], [-12.6, -4.3, 6.2, 5.6, 6.2],
     ])  # fmt: skip
     y, azimuth = np.r_[np.linspace(-46, -20, 60), np.linspace(-19.7, -13.3, 50)], np.linspace(-np.pi, np.pi, 161)
     grid = loft(table, y, azimuth, 2.5)
     x, height = grid[..., 0], grid[..., 1]
-    folds = octaves(rng, 256, 16, 3)
-    dip = smoothstep(-4, 2, grid[..., 2]) * smoothstep(-16.5, -13.3, height) * 1.7 * np.exp(-((x / 5.0) ** 2))
-    collar = bump(height + 13.6, 0, 0.4, 1)
+    folds = octaves(rng, 256, 16.0, 3)
+    dip = smoothstep(-4.0, 2.0, grid[..., 2]) * smoothstep(-16.5, -13.3, height) * 1.7 * np.exp(-((x / 5.0) ** 2))
+    collar = ridge(height + 13.6, 0.4)
     grid[..., 1] -= dip
-    grid[..., 2] += 0.30 * sample(folds, x, height * 0.6, 6) * smoothstep(-14, -18, height) + 0.22 * collar
+    grid[..., 2] += 0.30 * sample(folds, x, height * 0.6, 6.0) * smoothstep(-14.0, -18.0, height) + 0.22 * collar
     texture = _plain(len(y), len(azimuth), 5, (0.040, 0.085, 0.150), 0.05)
     i, j = np.indices(texture.shape[:2]).astype(np.float32)
     knit = np.sin(j * 1.1) * np.sin(i * 0.9 + np.sin(j * 0.55) * 1.2)
     tone = (
         1
         + 0.16 * knit
-        + 0.16 * sample(octaves(rng, 512, 30), j, i, 1.0)
-        + 0.10 * sample(noise_image(rng, 512, 0.8), j, i, 1)
+        + 0.16 * sample(octaves(rng, 512, 30.0), j, i, 1.0)
+        + 0.10 * sample(noise_image(rng, 512, 0.8), j, i, 1.0)
     )
     ribs = upsample(smoothstep(-14.25, -14.15, height), 5)
     tone *= 1 - ribs * (0.25 - 0.2 * np.sin(j * 1.6))

@@ -36,7 +36,7 @@ class Performance:
     body_poses: Float[ndarray, "T 4 4"]
 
 
-def perform(seed: int, frames: int, fps: float) -> Performance:
+def perform(seed: int, frames: int, fps: int) -> Performance:
     """Make up a performance; the same seed gives the same one."""
     speech_rng, face_rng, pose_rng = (np.random.default_rng([seed, k]) for k in (10, 11, 12))
     seconds = frames / fps
@@ -49,8 +49,8 @@ def perform(seed: int, frames: int, fps: float) -> Performance:
     return Performance(speak(segments, seconds, speech_rng), expressions, *_poses(pose_rng, segments, frames, fps))
 
 
-def articulate(segments: list[Segment], frames: int, fps: float) -> Float[ndarray, "T 6"]:
-    """Turn the utterance into mouth shapes (`SHAPE_FIELDS`): targets that glide into one another, lips that truly meet."""
+def articulate(segments: list[Segment], frames: int, fps: int) -> Float[ndarray, "T 6"]:
+    """Turn the utterance into mouth shapes (`SHAPE_FIELDS`): gliding targets, and lips that truly meet."""
     times = (np.arange(frames * _FINE) + 0.5) / (fps * _FINE)
     index = np.searchsorted([s.stop_s for s in segments], times, side="right").clip(0, len(segments) - 1)
     targets = np.array([[getattr(s.phoneme, name) for name in SHAPE_FIELDS] for s in segments])
@@ -65,7 +65,7 @@ def articulate(segments: list[Segment], frames: int, fps: float) -> Float[ndarra
     return shapes.reshape(frames, _FINE, -1)[:, _FINE // 2].clip(0)
 
 
-def _upper_face(rng: np.random.Generator, segments: list[Segment], frames: int, fps: float) -> dict[str, ndarray]:
+def _upper_face(rng: np.random.Generator, segments: list[Segment], frames: int, fps: int) -> dict[str, ndarray]:
     """Blink every 2 to 5 s, look about in jumps, move the brows with the phrases."""
     times = np.arange(frames) / fps
     blink = np.zeros(frames)
@@ -92,7 +92,7 @@ def _upper_face(rng: np.random.Generator, segments: list[Segment], frames: int, 
 
 
 def _poses(
-    rng: np.random.Generator, segments: list[Segment], frames: int, fps: float
+    rng: np.random.Generator, segments: list[Segment], frames: int, fps: int
 ) -> tuple[Float[ndarray, "T 4 4"], Float[ndarray, "T 4 4"]]:
     angles = np.stack([_wander(rng, frames, fps, slow) for slow in (1.1, 0.9, 1.2)], 1)
     times = np.arange(frames) / fps
@@ -116,7 +116,7 @@ def _rigid(angles_deg: ndarray, shift: ndarray, pivot: ndarray) -> Float[ndarray
     return poses
 
 
-def _wander(rng: np.random.Generator, frames: int, fps: float, slow_s: float) -> Float[ndarray, "T"]:
+def _wander(rng: np.random.Generator, frames: int, fps: int, slow_s: float) -> Float[ndarray, "T"]:
     """Return a smooth random track of largest size 1 with features of about `slow_s` seconds."""
     margin = int(4 * slow_s * fps)
     track = gaussian_filter1d(rng.standard_normal(frames + 2 * margin), 0.42 * slow_s * fps)[margin : margin + frames]

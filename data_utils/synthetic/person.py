@@ -103,7 +103,7 @@ class Person:
         swing_jaw(placed["lower_teeth"], 1.0, face.jaw)
         tongue = placed["tongue"]
         swing_jaw(tongue, 0.85, face.jaw)
-        tip = smoothstep(0, 5, tongue[:, 2])
+        tip = smoothstep(0.0, 5.0, tongue[:, 2])
         tongue[:, 1] += tip * face.tongue * (0.35 + 0.75 * face.jaw)
         tongue[:, 2] += 0.3 * face.tongue * tip
         cavity = placed["cavity"]

@@ -6,6 +6,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+_ROUNDING = np.float32(1e-4)
+"""Barycentric coordinates may be this far below zero, so that no crack opens between neighbours."""
+
 
 def rasterize(
     xy: Float[ndarray, "N 2"], depth: Float[ndarray, "N"], faces: Int[ndarray, "M 3"], width: int, height: int
@@ -26,41 +29,58 @@ def rasterize(
         Flat pixel numbers, increasing; the face of each; its barycentric coordinates there.
     """
     xy, depth = xy.astype(np.float32), depth.astype(np.float32)
-    corner, second, third = (xy[faces[:, i]] for i in range(3))  # [M, 2]
-    low = np.ceil(np.minimum(np.minimum(corner, second), third) - np.float32(0.5)).astype(np.int32).clip(0)
-    high = np.floor(np.maximum(np.maximum(corner, second), third) - np.float32(0.5)).astype(np.int32)
-    size = np.minimum(high, np.array([width - 1, height - 1], np.int32)) - low + 1
-    first, second = second - corner, third - corner
+    corner = xy.take(faces[:, 0], 0)
+    first, second = xy.take(faces[:, 1], 0) - corner, xy.take(faces[:, 2], 0) - corner
     area = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]  # negative: facing us (y is down)
-    keep = np.flatnonzero((size[:, 0] > 0) & (size[:, 1] > 0) & (area < -1e-9))
-    low, size, area, first, second = low[keep], size[keep], area[keep], first[keep], second[keep]
-    origin = low.astype(np.float32) + np.float32(0.5) - corner[keep]  # first pixel centre relative to the first corner
-    to_b = np.stack([second[:, 1], -second[:, 0]], 1) / area[:, None]  # gradient of the second corner's weight
-    to_c = np.stack([-first[:, 1], first[:, 0]], 1) / area[:, None]
-    start_b, start_c = (origin * to_b).sum(1), (origin * to_c).sum(1)
-
-    count = size[:, 0] * size[:, 1]
-    tri = np.repeat(np.arange(len(keep), dtype=np.int32), count)
-    offset = np.arange(len(tri), dtype=np.int32) - np.repeat((np.cumsum(count) - count).astype(np.int32), count)
-    dy = offset // size[tri, 0]
-    dx = offset - dy * size[tri, 0]
+    kept = np.flatnonzero(area < -1e-9)
+    corner, first, second, area = corner[kept], first[kept], second[kept], area[kept]
+    low, size = _boxes(corner, first, second, width, height)
+    tri, dx, dy = _box_pixels(size)
     x, y = dx.astype(np.float32), dy.astype(np.float32)
-    b = start_b[tri] + x * to_b[tri, 0] + y * to_b[tri, 1]
-    c = start_c[tri] + x * to_c[tri, 0] + y * to_c[tri, 1]
-    inside = np.flatnonzero((b >= -1e-4) & (c >= -1e-4) & (b + c <= 1 + 1e-4))
+    origin = low + np.float32(0.5) - corner  # first pixel centre relative to the first corner
+    b = _linear(second[:, 1] / area, -second[:, 0] / area, origin, tri, x, y)
+    c = _linear(-first[:, 1] / area, first[:, 0] / area, origin, tri, x, y)
+    inside = np.flatnonzero((b >= -_ROUNDING) & (c >= -_ROUNDING) & (b + c <= 1 + _ROUNDING))
     tri, b, c = tri[inside], b[inside], c[inside]
-    pixel = (low[tri, 1] + dy[inside]) * width + low[tri, 0] + dx[inside]
-    z = depth[faces[keep]]  # [K, 3]
-    z = z[tri, 0] * (1 - b - c) + z[tri, 1] * b + z[tri, 2] * c
-    return _nearest(pixel, z, keep[tri], b, c, width * height)
+    start = (low[:, 1] * width + low[:, 0]).astype(np.int32)
+    pixel = start.take(tri) + dy[inside] * np.int32(width) + dx[inside]
+    z = [depth.take(faces[kept, i]).take(tri) for i in range(3)]
+    return _nearest(pixel, z[0] * (1 - b - c) + z[1] * b + z[2] * c, kept[tri], b, c, width * height)
+
+
+def _boxes(corner: ndarray, first: ndarray, second: ndarray, width: int, height: int) -> tuple[ndarray, ndarray]:
+    """Return the first pixel [K, 2] float32 and the size [K, 2] int32 of the pixel boxes, inside the picture."""
+    zero, half = np.float32(0), np.float32(0.5)
+    low = np.ceil(corner + np.minimum(np.minimum(first, second), zero) - half).clip(0)
+    high = np.floor(corner + np.maximum(np.maximum(first, second), zero) - half)
+    high = np.minimum(high, np.array([width - 1, height - 1], np.float32))
+    return low, (high - low + 1).clip(0).astype(np.int32)
+
+
+def _box_pixels(size: Int[ndarray, "K 2"]) -> tuple[ndarray, ndarray, ndarray]:
+    """List all pixels of all boxes: box number, column and row inside the box (int32)."""
+    count = size[:, 0] * size[:, 1]
+    tri = np.repeat(np.arange(len(size), dtype=np.int32), count)
+    offset = np.arange(len(tri), dtype=np.int32) - np.repeat((np.cumsum(count) - count).astype(np.int32), count)
+    across = size[:, 0].take(tri)
+    dy = offset // across
+    return tri, offset - dy * across, dy
+
+
+def _linear(
+    slope_x: ndarray, slope_y: ndarray, origin: ndarray, tri: ndarray, x: ndarray, y: ndarray
+) -> Float[ndarray, "P"]:
+    """Evaluate a linear function of every triangle at pixels (x, y) counted from its box's first pixel."""
+    start = slope_x * origin[:, 0] + slope_y * origin[:, 1]
+    return start.take(tri) + x * slope_x.take(tri) + y * slope_y.take(tri)
 
 
 def _nearest(pixel: ndarray, z: ndarray, face: ndarray, b: ndarray, c: ndarray, pixels: int) -> tuple:
     """Keep, of all candidates of a pixel, the nearest (the last one where depths are equal)."""
     buffer = np.full(pixels, np.inf, np.float32)
     np.minimum.at(buffer, pixel, z)
-    front = np.flatnonzero(z == buffer[pixel])
-    winner = np.full(pixels, -1, np.int64)
+    front = np.flatnonzero(z == buffer.take(pixel))
+    winner = np.full(pixels, -1, np.int32)
     winner[pixel[front]] = front
     covered = np.flatnonzero(winner >= 0)
     chosen = winner[covered]

@@ -75,9 +75,9 @@ class Renderer:
 
 def _interpolate(values: Float[ndarray, "N A"], corners: ndarray, weights: ndarray) -> Float[ndarray, "A P"]:
     """Blend the values of every pixel's three corners."""
-    total = values[corners[:, 0]] * weights[:, :1]
+    total = values.take(corners[:, 0], 0) * weights[:, :1]
     for corner in (1, 2):
-        total += values[corners[:, corner]] * weights[:, corner : corner + 1]
+        total += values.take(corners[:, corner], 0) * weights[:, corner : corner + 1]
     return np.ascontiguousarray(total.T)
 
 
@@ -106,7 +106,7 @@ def _wall(rng: np.random.Generator, side: int) -> Float[ndarray, "P 3"]:
     """Paint a softly lit, slightly uneven wall (linear RGB, all pixels in a row)."""
     y, x = np.mgrid[:side, :side].astype(np.float32) / side
     glow = 0.55 + 0.5 * np.exp(-(((x - 0.25) / 0.6) ** 2 + ((y - 0.2) / 0.6) ** 2)) - 0.15 * y
-    plaster = cv2.resize(octaves(rng, 256, 12, 4), (side, side), interpolation=cv2.INTER_CUBIC)
+    plaster = cv2.resize(octaves(rng, 256, 12.0, 4), (side, side), interpolation=cv2.INTER_CUBIC)
     tone = glow * (1 + 0.045 * plaster)
     panel = smoothstep(0.745, 0.75, x) * (1 - 0.4 * smoothstep(0.75, 0.775, x))
     wall = tone[..., None] * np.array([0.30, 0.34, 0.34], np.float32) * (1 - 0.25 * panel)[..., None]

@@ -1,4 +1,4 @@
-"""Light on the person: soft-edged diffuse light that bleeds red into the shadow of skin, sky, gloss; colour encoding."""
+"""Light on the person: soft-edged lamps that bleed red into the shadow of skin, sky, gloss; encoding for the screen."""
 
 from __future__ import annotations
 

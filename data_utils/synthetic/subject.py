@@ -98,8 +98,8 @@ def _is_there(layout: SubjectLayout, description: dict[str, Any]) -> bool:
 def _describe(size: int, seed: int, frames: int) -> dict[str, Any]:
     """Return what `truth.json` says."""
     return {
-        "schema": 1, "version": VERSION, "seed": seed, "frames": frames, "fps": VIDEO_FPS, "width": size, "height": size,
-        "focal_px": FOCAL_OF_SIZE * size, "cx": size / 2, "cy": size / 2,
+        "schema": 1, "version": VERSION, "seed": seed, "frames": frames, "fps": VIDEO_FPS,
+        "width": size, "height": size, "focal_px": FOCAL_OF_SIZE * size, "cx": size / 2, "cy": size / 2,
         "frame": "head-fixed; metres; x to the right of the picture, y up, z out of the face; pixel centres at + 0.5",
         "arrays": {
             "c2w": "[T, 4, 4] camera to world, OpenGL axes",
@@ -123,7 +123,7 @@ def _write(layout: SubjectLayout, truth: Path, description: dict[str, Any], prog
     cameras = _cameras(performance)
     points = landmark_vertices(renderer.person.head)
     landmarks = []
-    with VideoWriter(layout.video, VIDEO_FPS, size, size, audio=speech, crf=12) as video:
+    with VideoWriter(layout.video, float(VIDEO_FPS), size, size, audio=speech, crf=12) as video:
         rendered = _render_all(renderer, performance, cameras)
         for k, picture in enumerate(progress(rendered, total=frames, label="synthetic subject")):
             video.write(picture.rgb)

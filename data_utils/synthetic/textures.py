@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from data_utils.synthetic.head import EYE_X, EYE_Y, MOUTH_HALF_WIDTH, MOUTH_Y, HeadShape, bump, smoothstep
+from data_utils.synthetic.head import EYE_X, EYE_Y, MOUTH_HALF_WIDTH, MOUTH_Y, HeadShape, bump, ridge, smoothstep
 from data_utils.synthetic.mesh import upsample
 from data_utils.synthetic.noise import noise_image, octaves, sample
 
@@ -28,13 +28,13 @@ def skin_texture(head: HeadShape, rng: np.random.Generator) -> Float[ndarray, "h
 
     x, y, z = (texels(head.base[:, i]) for i in range(3))
     front = smoothstep(-1.0, 1.5, z)
-    coarse, fine = octaves(rng, 512, 24, 4), noise_image(rng, 1024, 0.8)
+    coarse, fine = octaves(rng, 512, 24.0, 4), noise_image(rng, 1024, 0.8)
     texture = np.empty((*x.shape, 4), np.float32)
-    mottle = 0.06 * sample(coarse, x, y, 24) + 0.04 * sample(coarse, y, x, 7) + 0.04 * sample(fine, x, y, 60)
+    mottle = 0.06 * sample(coarse, x, y, 24.0) + 0.04 * sample(coarse, y, x, 7.0) + 0.04 * sample(fine, x, y, 60.0)
     texture[..., :3] = SKIN * (1 + mottle[..., None] * np.array([0.8, 1.15, 1.3], np.float32))
-    texture[..., 3] = 0.30 + 0.05 * sample(fine, y, x, 50)
+    texture[..., 3] = 0.30 + 0.05 * sample(fine, y, x, 50.0)
     _tones(texture, x, y, front, rng)
-    _lips(texture, head, texels, x, y, front, sample(coarse, x * 6, y, 40))
+    _lips(texture, head, texels, x, y, front, sample(coarse, x * 6, y, 40.0))
     _eyes(texture, head, texels, x, y, front)
     _brows(texture, x, y, front, rng)
     _occlusion(texture, x, y, z, front)
@@ -46,12 +46,12 @@ def hairline(x: ndarray, z: ndarray) -> ndarray:
     """Return the height (cm) above which hair grows: by depth, for nape, behind the ear, sideburn, temple, forehead."""
     depth = [-9.0, -5.4, -4.4, -3.4, -1.2, -0.3, 0.5, 1.3, 2.4, 3.6, 5.0]
     height = [-6.0, -4.4, -2.0, 4.0, 4.2, 1.2, 0.4, 4.6, 7.0, 7.9, 8.1]
-    return np.interp(z, depth, height) + smoothstep(2, 4.5, z) * (0.35 * np.sin(0.7 * x + 0.9) - 0.2)
+    return np.interp(z, depth, height) + smoothstep(2.0, 4.5, z) * (0.35 * np.sin(0.7 * x + 0.9) - 0.2)
 
 
 def _roots(texture: ndarray, x: ndarray, y: ndarray, z: ndarray, rng: np.random.Generator) -> None:
     """Let single hairs and their shadow soften the hairline."""
-    hairs = sample(noise_image(rng, 1024, 0.8, 6.0), x + 0.25 * y, y, 45)
+    hairs = sample(noise_image(rng, 1024, 0.8, 6.0), x + 0.25 * y, y, 45.0)
     above = y - hairline(x, z)
     mix(texture, (0.10, 0.055, 0.038), smoothstep(-1.1, 0.1, above + 0.32 * hairs - 0.15) * 0.85)
 
@@ -60,11 +60,11 @@ def _tones(texture: ndarray, x: ndarray, y: ndarray, front: ndarray, rng: np.ran
     ax = np.abs(x)
     blush = bump(ax - 4.0, y + 0.8, 1.5, 1.3) * 0.5 + bump(x, y + 1.0, 1.1, 0.7) * 0.45 + bump(x, y + 8, 1.4, 0.8) * 0.2
     mix(texture, (0.60, 0.24, 0.18), front * blush.clip(0, 1) * 0.55)
-    mix(texture, (0.62, 0.42, 0.30), front * bump(x, y - 6.5, 4, 1.6) * 0.4)
+    mix(texture, (0.62, 0.42, 0.30), front * bump(x, y - 6.5, 4.0, 1.6) * 0.4)
     stubble = bump(x, y + 7.4, 3.8, 1.6) + bump(x, y + 3.0, 1.8, 0.5)
     mix(texture, (0.40, 0.26, 0.20), front * stubble.clip(0, 1) * 0.16)
     spots = noise_image(rng, 1024, 2.2)
-    freckles = smoothstep(2.1, 2.9, sample(spots, x, y, 55)) * (bump(ax - 3.0, y + 0.4, 2.4, 1.5) + 0.25)
+    freckles = smoothstep(2.1, 2.9, sample(spots, x, y, 55.0)) * (bump(ax - 3.0, y + 0.4, 2.4, 1.5) + 0.25)
     mix(texture, (0.33, 0.16, 0.10), front * freckles.clip(0, 1) * 0.75)
     for mole_x, mole_y, radius in ((3.3, -4.9, 0.09), (-5.0, 1.0, 0.08), (-2.0, 6.0, 0.08), (1.2, -7.4, 0.07)):
         distance = np.hypot(x - mole_x, y - mole_y)
@@ -75,7 +75,7 @@ def _lips(
     texture: ndarray, head: HeadShape, texels: object, x: ndarray, y: ndarray, front: ndarray, streaks: ndarray
 ) -> None:
     across = (1 - (x / (MOUTH_HALF_WIDTH * 1.03)) ** 2).clip(0)
-    bow = 0.72 + 0.16 * bump(np.abs(x) - 0.55, 0, 0.4, 1) - 0.12 * bump(x, 0, 0.22, 1)
+    bow = 0.72 + 0.16 * ridge(np.abs(x) - 0.55, 0.4) - 0.12 * ridge(x, 0.22)
     upper, lower = bow * across**0.7, 0.92 * across**0.6
     height = y - MOUTH_Y
     edge = np.where(height >= 0, height - upper, -height - lower)
@@ -112,8 +112,8 @@ def _brows(texture: ndarray, x: ndarray, y: ndarray, front: ndarray, rng: np.ran
     line = 4.25 + 0.75 * np.sin(np.pi * (0.12 + 0.66 * along.clip(0, 1))) - 0.25 * along
     half = 0.44 * (1 - 0.62 * along.clip(0, 1))
     hairs = noise_image(rng, 1024, 0.9, 5.0)
-    slant = sample(hairs, ax * 1.0 - 0.55 * (y - line), y + 0.4 * ax, 60)
-    inside = smoothstep(0, 0.16, along + 0.03 * slant) * smoothstep(1.0, 0.8, along)
+    slant = sample(hairs, ax * 1.0 - 0.55 * (y - line), y + 0.4 * ax, 60.0)
+    inside = smoothstep(0.0, 0.16, along + 0.03 * slant) * smoothstep(1.0, 0.8, along)
     body = smoothstep(1.25, 0.35, np.abs(y - line) / half) * inside
     mix(texture, (0.055, 0.032, 0.022), front * (body * (1.0 + 0.22 * slant)).clip(0, 0.97))
 

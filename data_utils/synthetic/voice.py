@@ -1,4 +1,4 @@
-"""Formant synthesis: glottal pulses and hiss through resonators (source-filter model; Klatt 1980 for the resonators)."""
+"""Formant synthesis: glottal pulses and hiss through resonators (source-filter model; resonators as in Klatt 1980)."""
 
 from __future__ import annotations
 
