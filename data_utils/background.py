@@ -21,8 +21,10 @@ from gaussian_head.media.image import read_rgb, write_jpeg
 
 FRAMES = 48
 """The median is taken over at most this many frames, spread over the clip: memory does not grow with its length."""
-MARGINS = (0.02, 0.01)
+MARGINS = (0.02, 0.008)
 """Distances from the person (picture widths) from which on a pixel is background: the second if the first has none."""
+TOLERANCE = 14.0
+"""What only the second margin shows must agree so well with its surroundings: it may be a strand of hair."""
 
 
 def extract_background(layout: SubjectLayout, progress: Progress = no_progress) -> dict[str, Any]:
@@ -41,18 +43,27 @@ def extract_background(layout: SubjectLayout, progress: Progress = no_progress) 
     for k in progress(keys, len(keys), "background"):
         frames.append(read_rgb(layout.frame(k)))
         distances.append(distance_to(read_matte(layout.matte(k)) > 0))
-    colours, known = _nearest_allowed(np.stack(frames), np.stack(distances))
-    picture = push_pull(np.float32(colours), np.float32(known))
+    picture, known = background_picture(np.stack(frames), np.stack(distances))
     write_jpeg(layout.background, np.uint8(np.clip(np.round(picture), 0, 255)))
     return {"frames": len(keys), "uncovered_share": round(float(known.mean()), 4)}
 
 
-def _nearest_allowed(
+def background_picture(
     frames: UInt8[ndarray, "T H W 3"], distances: Float[ndarray, "T H W"]
-) -> tuple[UInt8[ndarray, "H W 3"], Bool[ndarray, "H W"]]:
-    """Take the uncovered median with the widest margin from the person that each pixel allows."""
+) -> tuple[Float[ndarray, "H W 3"], Bool[ndarray, "H W"]]:
+    """Take the median of the uncovered pixels and continue it over the others.
+
+    Args:
+        frames: RGB, 0..255.
+        distances: To the nearest pixel of the person, in picture widths.
+
+    Returns:
+        RGB, 0..255, and where it was seen.
+    """
     colours, known = uncovered_median(frames, distances > MARGINS[0])
-    for margin in MARGINS[1:]:
-        left = ~known
-        colours[left], known[left] = uncovered_median(frames[:, left], distances[:, left] > margin)
-    return colours, known
+    picture = push_pull(np.float32(colours), np.float32(known))
+    left = ~known
+    nearer, seen = uncovered_median(frames[:, left], distances[:, left] > MARGINS[1])
+    agrees = seen & (np.abs(nearer - picture[left]).max(-1) < TOLERANCE)
+    colours[left], known[left] = nearer, agrees
+    return push_pull(np.float32(colours), np.float32(known)), known

@@ -22,6 +22,8 @@ def push_pull(image: Float[ndarray, "H W C"], weight: Float[ndarray, "H W"]) -> 
         A picture equal to `image` where weight is 1; zeros if nothing is known.
     """
     height, width = image.shape[:2]
+    if image.size == 0:
+        return np.float32(image)
     weighted = np.float32(image) * weight[..., None]
     if min(height, width) <= 2 or weight.min() >= 1.0:
         mean = weighted.sum((0, 1)) / max(float(weight.sum()), 1e-6)

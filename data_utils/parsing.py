@@ -121,6 +121,8 @@ def label_frame(
     matte = fill_small_holes(_keep_connected(matte, face))
     head_side = sharpen_to_edges(np.maximum(head, face), frame, radius // 2) > 0.5
     head_side = _clean_head(head_side & (matte > SUPPORT), face, above_jaw_mask(landmarks, height, width))
+    strands = cv2.dilate(np.uint8(head_side & ~face & (hair > 0.5)), np.ones((5, 5), np.uint8)) > 0
+    head_side |= strands & (matte > SUPPORT)
     matte[matte <= SUPPORT] = 0.0
     labels = np.full((height, width, 3), PARSING_BACKGROUND, np.uint8)
     body = (matte > 0) & ~head_side

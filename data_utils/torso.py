@@ -27,8 +27,8 @@ CLEAN_PX = 3
 """Body pixels closer than this to the head may be tinted by hair or jaw and teach nothing."""
 REACH = 0.22
 """The body is continued this far under the head, in face heights, where no frame ever showed it."""
-HIGHEST = -0.35
-"""... but no higher than this above the chin, in face heights (negative is up)."""
+NECK_HALF_WIDTH = 0.36
+"""... above the chin only this far to its sides, where the neck is."""
 SOFT_PX = 2.0
 
 
@@ -92,19 +92,34 @@ def body_without_head(
     Returns:
         Straight RGBA, 0..255; outside the head the frame's own colours with the matte as alpha.
     """
-    height, width = head.shape
     body = (matte > 0.95) & ~head
-    clean = body & (cv2.dilate(np.uint8(head), np.ones((2 * CLEAN_PX + 1,) * 2, np.uint8)) == 0)
-    difference = push_pull(frame - plate, np.float32(clean))
-    hidden = plate + difference
-    distance = cv2.distanceTransform(np.uint8(~body), cv2.DIST_L2, 5) / axes.height_px
-    _, below = axes.coordinates(height, width)
-    continued = known | ((distance < REACH) & (below > HIGHEST))
-    coverage = cv2.GaussianBlur(np.float32((continued & head) | body), (0, 0), SOFT_PX)
-    coverage = np.clip(2 * coverage - 0.5, 0, 1)
-    alpha = np.where(head, coverage, matte)
-    colour = np.where(head[..., None], hidden, frame)
+    near = cv2.dilate(np.uint8(head), np.ones((2 * CLEAN_PX + 1,) * 2, np.uint8)) > 0
+    hidden = head & (known | _reachable(body, axes))
+    coverage = cv2.GaussianBlur(np.float32(hidden | body), (0, 0), SOFT_PX)
+    alpha = np.where(head, np.clip(2 * coverage - 0.5, 0, 1), matte)
+    colour = frame.copy()
+    rows, columns = _box((alpha > 0) & head, REACH * axes.height_px)
+    clean = np.float32((body & ~near)[rows, columns])
+    continued = plate[rows, columns] + push_pull((frame - plate)[rows, columns], clean)
+    colour[rows, columns] = np.where(head[rows, columns, None], continued, frame[rows, columns])
     return np.dstack([_to_bytes(colour), _to_bytes(255 * alpha)]) * np.uint8(alpha > 0)[..., None]
+
+
+def _reachable(body: Bool[ndarray, "H W"], axes: FaceAxes) -> Bool[ndarray, "H W"]:
+    """Find where the body may go on under the head: near what is seen of it, above the chin only where the neck is."""
+    distance = cv2.distanceTransform(np.uint8(~body), cv2.DIST_L2, 5) / axes.height_px
+    across, below = axes.coordinates(*body.shape)
+    return (distance < REACH) & ((below > 0) | (np.abs(across) < NECK_HALF_WIDTH))
+
+
+def _box(mask: Bool[ndarray, "H W"], margin_px: float) -> tuple[slice, slice]:
+    """Return the rows and columns of a mask's bounding box, widened; empty slices for an empty mask."""
+    if not mask.any():
+        return slice(0, 0), slice(0, 0)
+    margin = round(margin_px)
+    spans = [np.flatnonzero(mask.any(axis)) for axis in (1, 0)]
+    rows, columns = (slice(max(span[0] - margin, 0), span[-1] + 1 + margin) for span in spans)
+    return rows, columns
 
 
 def _learn_plate(layout: SubjectLayout, count: int) -> tuple[Float[ndarray, "H W 3"], Bool[ndarray, "H W"]]:
