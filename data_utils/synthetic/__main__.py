@@ -28,7 +28,7 @@ class SyntheticOptions:
     size: int = 512
     """Side of the square picture, px."""
     seed: int = 0
-    """Which person, utterance and movement."""
+    """Which utterance, movement and small print of the skin."""
     debug: bool = False
     """Show the traceback of an error."""
 

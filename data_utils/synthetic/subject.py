@@ -49,7 +49,7 @@ def make_subject(
         layout: The subject folder.
         seconds: Length of the clip.
         size: Side of the square picture, px, even.
-        seed: Which person, utterance and movement.
+        seed: Which utterance, movement and small print of the skin.
         progress: Wraps the loop over frames.
 
     Returns:

@@ -17,7 +17,14 @@ SKIN_TEXELS = 7
 
 def mix(texture: ndarray, color: tuple[float, float, float], weight: ndarray) -> None:
     """Blend a colour into a texture in place; `weight` [h, w] in [0, 1]."""
-    texture[..., :3] += (np.asarray(color, np.float32) - texture[..., :3]) * weight[..., None]
+    rows, columns = np.flatnonzero(weight.max(1) > 1e-3), np.flatnonzero(weight.max(0) > 1e-3)
+    if len(rows) == 0:
+        return
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    share = weight[box].astype(np.float32)
+    for channel, value in enumerate(color):
+        plane = texture[..., channel][box]
+        plane += (np.float32(value) - plane) * share
 
 
 def skin_texture(head: HeadShape, rng: np.random.Generator) -> Float[ndarray, "h w 4"]:

@@ -141,7 +141,7 @@ def test_background_stands_still(subject, truth, frames):
     assert np.std(np.stack(frames).astype(np.float32)[:, empty], axis=0).mean() < 1.5
 
 
-def test_second_run_does_nothing_and_another_seed_replaces(subject, truth, monkeypatch):
+def test_second_run_does_nothing(subject, truth):
     before = subject.video.stat().st_mtime_ns
     assert not make_subject(subject, seconds=SECONDS, size=SIZE, seed=3)
     assert subject.video.stat().st_mtime_ns == before
@@ -173,7 +173,7 @@ def test_same_seed_same_subject(tmp_path):
     np.testing.assert_array_equal(pictures, pictures_again)
 
 
-@pytest.mark.parametrize(("seconds", "size"), [(0.1, 128), (2, 127), (2, 32), (float("nan"), 128)])
+@pytest.mark.parametrize(("seconds", "size"), [(0.1, 128), (2.0, 127), (2.0, 32), (float("nan"), 128)])
 def test_bad_options_are_named(tmp_path, seconds, size):
     with pytest.raises(UserError, match="--seconds|--size"):
         make_subject(SubjectLayout(tmp_path), seconds=seconds, size=size)
@@ -224,9 +224,8 @@ def test_vowels_have_their_formants():
         speech = speak([Segment(vowel, 0.0, 1.0, 1.0)], 1.0, np.random.default_rng(0))
         hz, power = welch(speech, VOICE_HZ, nperseg=1024)
         smooth = np.convolve(np.log(power), np.ones(7) / 7, "same")  # over the harmonics
-        near = np.abs(hz - vowel.formants_hz[0]) < 150
-        far = (hz > 3000) & (hz < 3300)
-        assert smooth[near].max() > smooth[far].max() + 3
+        low = np.where((hz > 180) & (hz < 1000), smooth, -np.inf)
+        assert hz[low.argmax()] == pytest.approx(vowel.formants_hz[0], abs=130)
 
 
 def test_aperture_is_what_was_asked_for():
