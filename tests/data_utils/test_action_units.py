@@ -1,0 +1,140 @@
+"""Action units: each responds to its own movement, and the CSV is OpenFace's."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_utils.action_units import (
+    BLINK_INTENSITY,
+    OUTER_EYE_CORNERS,
+    check_action_units,
+    count_blinks,
+    extract_action_units,
+    measure_action_units,
+    remove_pose,
+)
+from gaussian_head.data.layout import SubjectLayout
+from gaussian_head.errors import UserError
+from gaussian_head.geometry.landmarks import (
+    LEFT_BROW,
+    LOWER_INNER_LIP,
+    MESH_POINTS,
+    OPENFACE_ACTION_UNITS,
+    RIGHT_BROW,
+    UPPER_INNER_LIP,
+)
+from gaussian_head.media.image import write_jpeg
+
+MOVING = slice(20, 40)
+
+
+def still_face(frames: int = 60) -> np.ndarray:
+    """Points at random but for the eyes and lips, 90 mm between the outer eye corners, in metres."""
+    rng = np.random.default_rng(0)
+    face = rng.uniform(-0.05, 0.05, (MESH_POINTS, 3))
+    face[list(OUTER_EYE_CORNERS)] = [(-0.045, 0.03, 0), (0.045, 0.03, 0)]
+    for inner, upper, lower, side in ((133, 159, 145, -1), (362, 386, 374, 1)):
+        face[inner] = (side * 0.015, 0.03, 0)
+        face[upper], face[lower] = (side * 0.03, 0.035, 0), (side * 0.03, 0.025, 0)
+    face[LOWER_INNER_LIP] = face[UPPER_INNER_LIP] - (0, 0.001, 0)
+    return np.repeat(face[None], frames, 0)
+
+
+def test_still_face_has_none() -> None:
+    units = measure_action_units(still_face())
+    assert tuple(units) == OPENFACE_ACTION_UNITS
+    assert max(float(value.max()) for value in units.values()) < 1e-6
+
+
+def test_raised_brows_are_units_one_and_two() -> None:
+    points = still_face()
+    points[MOVING, np.r_[LEFT_BROW, RIGHT_BROW][:, None], 1] += 0.006
+    units = measure_action_units(points)
+    assert units[1][30] == pytest.approx(5 * 6 / 8, abs=0.05)
+    assert units[2][30] == pytest.approx(5 * 6 / 8, abs=0.05)
+    assert units[1][:18].max() < 1e-6
+    assert max(units[unit][30] for unit in units if unit not in (1, 2)) < 1e-6
+
+
+def test_blink_is_unit_45() -> None:
+    points = still_face()
+    for upper, lower in ((159, 145), (386, 374)):
+        points[20:23, upper] = points[20:23, lower] + (0, 0.002, 0)
+        points[50:52, upper] = points[50:52, lower] + (0, 0.002, 0)
+    closing = measure_action_units(points)[45]
+    assert closing[21] == pytest.approx(BLINK_INTENSITY, abs=0.1)
+    assert closing[[10, 30, 40]].max() < 1e-6
+    assert count_blinks(closing) == 2
+
+
+def test_open_mouth_is_unit_25() -> None:
+    points = still_face()
+    points[MOVING, LOWER_INNER_LIP[:, None], 1] -= 0.0125
+    units = measure_action_units(points)
+    assert units[25][30] == pytest.approx(2.5, abs=0.1)
+    assert units[25][:18].max() < 0.1
+
+
+def test_unit_of_length_does_not_matter() -> None:
+    points = still_face() + np.random.default_rng(1).normal(size=(60, MESH_POINTS, 3)) * 5e-4
+    a, b = measure_action_units(points), measure_action_units(points * 3700)
+    assert all(np.allclose(a[unit], b[unit]) for unit in a)
+
+
+def test_pose_is_removed_and_gaps_are_filled() -> None:
+    face = still_face(1)[0] * 1000
+    frames = 20
+    shapes = []
+    for k in range(frames):
+        yaw = np.deg2rad(2 * k - 20)
+        turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
+        shapes.append(face @ turn.T * (1 + 0.01 * k) + (3 * k, k, 0))
+    landmarks = np.array(shapes)
+    valid = np.ones(frames, bool)
+    valid[7] = False
+    landmarks[7] = np.nan
+    aligned = remove_pose(landmarks, valid)
+    assert np.isfinite(aligned).all()
+    assert np.ptp(aligned, axis=0).max() < 1e-3 * np.ptp(aligned)
+
+
+@pytest.fixture
+def subject(tmp_path: Path) -> SubjectLayout:
+    layout = SubjectLayout(tmp_path / "x")
+    points = still_face(12)
+    for k in range(12):
+        write_jpeg(layout.frame(k), np.zeros((8, 8, 3), np.uint8))
+    valid = np.ones(12, bool)
+    valid[4] = False
+    np.save(layout.landmarks_3d, points.astype(np.float32))
+    np.save(layout.landmarks_3d_valid, valid)
+    return layout
+
+
+def test_csv_has_openface_columns(subject: SubjectLayout) -> None:
+    facts = extract_action_units(subject)
+    assert facts["frames"] == 12
+    with subject.action_units.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12
+    assert {" AU01_r", " AU45_r", " AU45_c", " success"} <= set(rows[0])  # blanks as OpenFace writes them
+    assert [row[" success"].strip() for row in rows] == ["1"] * 4 + ["0"] + ["1"] * 7
+    assert rows[3]["frame"] == "4"
+    assert float(rows[5][" timestamp"]) == 0.2
+    check_action_units(subject)
+
+
+def test_number_of_rows_must_fit(subject: SubjectLayout) -> None:
+    extract_action_units(subject)
+    lines = subject.action_units.read_text().splitlines()
+    subject.action_units.write_text("\n".join(lines[:-1]))
+    with pytest.raises(UserError, match="11 rows for 12 frames"):
+        check_action_units(subject)
+    subject.action_units.write_text("\n".join(line.replace("AU45_r", "AU99_r") for line in lines))
+    with pytest.raises(UserError, match="lacks the columns AU45_r"):
+        check_action_units(subject)
+    write_jpeg(subject.frame(12), np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(UserError, match="has 12 rows"):
+        extract_action_units(subject)
