@@ -1,1 +1,1 @@
-"""TODO"""
+"""Measures of talking heads, one file each, and the report that gathers them."""
