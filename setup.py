@@ -72,7 +72,8 @@ class BuildOperators(build_ext):
             logger.warning(NO_COMPILER, "no C++ compiler found")
             raise CompileError("no C++ compiler")
         copies = cpu_copies()
-        openmp = ["-fopenmp"] if self.try_run([compiler, "-fopenmp", "-x", "c++", "-E", "/dev/null"]) else []
+        probe = subprocess.run([compiler, "-fopenmp", "-x", "c++", "-E", "/dev/null"], capture_output=True, check=False)
+        openmp = ["-fopenmp"] if probe.returncode == 0 else []
         jobs = [(source, isa, [*flags, f"-DISA={isa}"]) for isa, flags in copies.items() for source in KERNELS]
         jobs.append((DISPATCH, "all", ["-DWITH_AVX2"] if "avx2" in copies else []))
         objects = []
@@ -95,10 +96,6 @@ class BuildOperators(build_ext):
             "-shared",
         ]
         self.must_run([*command, *map(str, CUDA_SOURCES), "-o", str(built)])
-
-    def try_run(self, command: list[str]) -> bool:
-        """Return whether a command succeeds."""
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def must_run(self, command: list[str]) -> None:
         """Run a compiler; on failure show what it said and raise CompileError."""

@@ -11,6 +11,7 @@
 namespace {
 
 constexpr int BLOCKS = 32, PIXELS = gs::TILE * gs::TILE;
+constexpr uint32_t AHEAD = 6;  // entries to fetch ahead of use: Gaussians lie anywhere in memory
 const float LOG2_ALPHA_MIN = -7.99435343685886f;
 
 struct Tile {
@@ -101,6 +102,7 @@ void blend_tile(const RasterizeView& view, const RasterizeTensors& t, Workspace&
   std::memset(planes, 0, static_cast<size_t>(features) * PIXELS * sizeof(float));
   for (uint32_t k = tile.begin; k < tile.end && done != ~0u; ++k) {
     const Entry entry = ws.entries[k];
+    __builtin_prefetch(&ws.splats[ws.entries[k + AHEAD < tile.end ? k + AHEAD : k].gaussian]);
     uint32_t blocks = entry.blocks & ~done;
     if (blocks == 0) continue;
     const Splat& s = ws.splats[entry.gaussian];
@@ -203,7 +205,9 @@ void blend_tile_backward(
   }
   const int32_t* last = ws.last.data + static_cast<size_t>(tile.index) * PIXELS;
   for (uint32_t k = tile.end; k-- > tile.begin;) {
-    const Entry entry = ws.entries[k];
+    const Entry entry = ws.entries[k], later = ws.entries[k >= tile.begin + AHEAD ? k - AHEAD : k];
+    __builtin_prefetch(&ws.splats[later.gaussian]);
+    __builtin_prefetch(&ws.slots[static_cast<size_t>(later.slot) * stride], 1);
     float* slot = ws.slots.data + static_cast<size_t>(entry.slot) * stride;
     const Splat& s = ws.splats[entry.gaussian];
     const Footprint footprint(s, tile);
