@@ -74,7 +74,7 @@ def learn_teeth_colours(layout: SubjectLayout, landmarks: Float[ndarray, "T 478 
         landmarks: Mesh in px, NaN where no face was found.
     """
     aperture = np.nan_to_num(mouth_aperture(landmarks[..., :2]))
-    widest = [k for k in np.argsort(-aperture)[:SAMPLE_FRAMES] if aperture[k] > LEAST_APERTURE_PX]
+    widest = [k for k in np.argsort(-aperture)[:SAMPLE_FRAMES].tolist() if aperture[k] > LEAST_APERTURE_PX]
     inside, lips = [np.zeros((0, 3), np.uint8)], [np.zeros((0, 3), np.uint8)]
     for k in widest:
         frame = read_rgb(layout.frame(int(k)))

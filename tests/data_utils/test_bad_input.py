@@ -1,6 +1,7 @@
 """Bad input of the process command: one clear line, status 2, earlier results untouched."""
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,11 @@ from gaussian_head.errors import EXIT_BAD_INPUT, UserError, run_command
 from gaussian_head.media.audio import write_wav
 from gaussian_head.media.video import VideoWriter
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def make_video(path: Path, frames: int = 60, *, sound: bool = True) -> Path:
-    tone = path.parent / "tone.wav"
+    tone = path.with_suffix(".wav")
     write_wav(tone, 0.3 * np.sin(np.arange(48_000) * 0.2), 16_000)
     noise = np.random.default_rng(0)
     with VideoWriter(path, 25, 64, 64, audio=tone if sound else None) as writer:
@@ -67,12 +70,14 @@ def test_command_prints_one_line(tmp_path: Path) -> None:
         "--out",
         str(tmp_path / "out"),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    options = {"capture_output": True, "text": True, "check": False, "cwd": ROOT}
+    options["env"] = os.environ | {"PYTHONPATH": str(ROOT)}  # as if installed
+    done = subprocess.run(command, **options)
     assert done.returncode == EXIT_BAD_INPUT
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
-    debugged = subprocess.run([*command, "--debug"], capture_output=True, text=True, check=False)
+    debugged = subprocess.run([*command, "--debug"], **options)
     assert "Traceback" in debugged.stderr
 
 
@@ -94,7 +99,7 @@ def test_faceless_video_leaves_an_earlier_one_s_results(clips: Path, tmp_path: P
     intake = ("audio", "frames", "landmarks")
     process(ProcessOptions(layout.video, size=128, only=intake, report=False))
     before = {path: path.read_bytes() for path in layout.root.rglob("*") if path.is_file() and path != layout.video}
-    make_video(layout.video)
+    layout.video.write_bytes(make_video(tmp_path / "noise.mp4").read_bytes())
     with pytest.raises(UserError, match="no face found"):
         process(ProcessOptions(layout.video, size=128, report=False))
     after = {path: path.read_bytes() for path in layout.root.rglob("*") if path.is_file() and path != layout.video}
