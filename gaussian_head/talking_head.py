@@ -13,7 +13,7 @@ from numpy import ndarray
 class TalkingHead(Protocol):
     """A person who can say anything."""
 
-    fps: float
+    fps: float | int
     """Frames per second of what `speak` yields."""
 
     def speak(self, speech: Float[ndarray, "S"]) -> Iterator[UInt8[ndarray, "H W C"]]:

@@ -122,11 +122,25 @@ class SpeechRegression:
         Raises:
             UserError: The features are not of the shape of the training's.
         """
-        check_features(audio_features, self.facts)
+        self.check(audio_features)
         t = self._tensors
         inputs = (stack_context(audio_features) - t["input_mean"]) * t["input_scale"]
         codes = gaussian_filter1d(inputs @ t["matrix"], SMOOTHING_FRAMES, axis=0, mode="nearest")
         return decode(t, codes, rest)
+
+    def check(self, audio_features: np.ndarray) -> None:
+        """Refuse features of another kind than those fitted on.
+
+        Raises:
+            UserError: Wrong number of axes, window or width.
+        """
+        facts = self.facts
+        if audio_features.ndim != 3 or audio_features.shape[1:] != facts.feature_shape:
+            window, width = facts.feature_shape
+            raise UserError(
+                f"audio features must be [frames, {window}, {width}], as in the training ({facts.extractor}), "
+                f"got {list(audio_features.shape)}; extract them with {facts.extractor}, or train anew."
+            )
 
 
 def decode(
@@ -138,20 +152,6 @@ def decode(
     mean, weights = tensors["mean_landmarks"], tensors["weights"][:, None]
     still = mean if rest is None else rest.numpy()
     return torch.from_numpy(((1 - weights) * still + weights * mean + speech).astype(np.float32))
-
-
-def check_features(audio_features: np.ndarray, facts: RegressionFacts) -> None:
-    """Refuse features of another kind.
-
-    Raises:
-        UserError: Wrong number of axes, window or width.
-    """
-    if audio_features.ndim != 3 or audio_features.shape[1:] != facts.feature_shape:
-        window, width = facts.feature_shape
-        raise UserError(
-            f"audio features must be [frames, {window}, {width}] as the head was trained with (extractor "
-            f"{facts.extractor}), got {list(audio_features.shape)}; extract them with {facts.extractor}, or train anew."
-        )
 
 
 def stack_context(audio_features: Float[np.ndarray, "T W C"]) -> Float[np.ndarray, "T D"]:

@@ -35,7 +35,7 @@ class DrivingSequence:
     """The subject's frame that supplies torso and background."""
     width: int
     height: int
-    fps: float = VIDEO_FPS
+    fps: float | int = VIDEO_FPS
 
     def __post_init__(self) -> None:
         """Refuse parts of different lengths.

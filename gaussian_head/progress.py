@@ -1,0 +1,41 @@
+"""Progress that people read: a bar with the time left, or a line now and then where the output is no terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+LINE_EVERY_S = 10.0
+
+
+def track(items: Iterable[T], total: int, label: str) -> Iterator[T]:
+    """Pass items on and show how far they are, on stderr.
+
+    Args:
+        items: What is worked on, one after the other.
+        total: How many there will be.
+        label: What is being done.
+    """
+    if not sys.stderr.isatty():
+        yield from _lines(items, total, label)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        yield from bar.track(items, total=total, description=label)
+
+
+def _lines(items: Iterable[T], total: int, label: str) -> Iterator[T]:
+    started = told = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if done and now - told > LINE_EVERY_S:
+            left = (now - started) / done * (total - done)
+            sys.stderr.write(f"{label}: {done}/{total}, {left:.0f} s left\n")
+            told = now
+        yield item

@@ -1,0 +1,74 @@
+"""What stands behind the head: the subject's torso, over its own background, another picture, or nothing."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from gaussian_head.data.layout import SubjectLayout
+from gaussian_head.media.image import read_rgb, read_rgba, resize
+
+
+class Layer(NamedTuple):
+    """A picture: RGB in [0, 1], already multiplied by its coverage."""
+
+    color: Float[Tensor, "3 H W"]
+    alpha: Float[Tensor, "1 H W"]
+    opaque: bool
+    """Alpha is 1 everywhere, by construction."""
+
+
+class Backdrop:
+    """Reads what belongs behind the head, frame by frame."""
+
+    def __init__(
+        self, layout: SubjectLayout, width: int, height: int, scene: UInt8[np.ndarray, "h w 3"] | None
+    ) -> None:
+        """Prepare the scene.
+
+        Args:
+            layout: The subject folder that supplies the torso.
+            width: Of the pictures, px.
+            height: Likewise.
+            scene: What is behind the torso, covering the picture, its overhang cut off; None: nothing, a transparent
+                picture. `own_scene` is the subject's own.
+        """
+        self._layout = layout
+        self._size = (width, height)
+        self._scene = None if scene is None else cover(scene, width, height).astype(np.float32) / 255
+
+    def __call__(self, k: int) -> Layer:
+        """Lay frame k's torso over the scene."""
+        torso = resize_premultiplied(read_rgba(self._layout.torso_image(k)), *self._size)
+        color, alpha = torso[..., :3], torso[..., 3:]
+        if self._scene is not None:
+            color, alpha = color + (1 - alpha) * self._scene, np.ones_like(alpha)
+        return Layer(_tensor(color), _tensor(alpha), opaque=self._scene is not None)
+
+
+def own_scene(layout: SubjectLayout) -> UInt8[np.ndarray, "h w 3"]:
+    """Read the subject's own static background."""
+    return read_rgb(layout.background)
+
+
+def cover(image: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> UInt8[np.ndarray, "H W 3"]:
+    """Scale a picture until it covers width x height px, and cut what hangs over, evenly on both sides."""
+    scale = max(width / image.shape[1], height / image.shape[0])
+    scaled = resize(image, max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
+    left, top = (scaled.shape[1] - width) // 2, (scaled.shape[0] - height) // 2
+    return scaled[top : top + height, left : left + width]
+
+
+def resize_premultiplied(rgba: UInt8[np.ndarray, "h w 4"], width: int, height: int) -> Float[np.ndarray, "H W 4"]:
+    """Resize a picture with straight alpha; RGB in [0, 1] multiplied by alpha, so that hidden colours do not bleed."""
+    image = rgba.astype(np.float32) / 255
+    image[..., :3] *= image[..., 3:]
+    return np.clip(resize(image, width, height), 0, 1)
+
+
+def _tensor(image: Float[np.ndarray, "H W C"]) -> Float[Tensor, "C H W"]:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -1,0 +1,87 @@
+"""A head in motion: frames one at a time, in constant memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from gaussian_head.driving.sequence import DrivingSequence
+from gaussian_head.driving.speech import SpeechDriver
+from gaussian_head.model.head import Head
+from gaussian_head.render.backdrop import Layer
+from gaussian_head.render.view import Eye, HeadRenderer
+
+
+@dataclass
+class RenderClock:
+    """How long rendering itself took: deforming, rasterizing, compositing; no files, no encoding."""
+
+    frames: int = 0
+    seconds: float = 0.0
+
+    @property
+    def fps(self) -> float:
+        """Frames per second; 0 before the first."""
+        return self.frames / self.seconds if self.seconds else 0.0
+
+
+@torch.no_grad()
+def render_clip(
+    head: Head, sequence: DrivingSequence, backdrop: Callable[[int], Layer], clock: RenderClock | None = None
+) -> Iterator[UInt8[np.ndarray, "H W C"]]:
+    """Render a driving sequence.
+
+    Args:
+        head: The trained head.
+        sequence: What moves it; its size is the pictures' size.
+        backdrop: Gives what stands behind the head in one of the subject's frames.
+        clock: Adds up the time that rendering takes.
+
+    Yields:
+        One frame at a time, 0..255: RGB where the backdrop is opaque, else RGBA with straight alpha.
+    """
+    render = HeadRenderer(head)
+    clock = clock or RenderClock()
+    for i in range(len(sequence)):
+        behind = backdrop(int(sequence.frame_index[i]))
+        started = time.perf_counter()
+        condition = head.space.condition(sequence.landmarks[i], sequence.action_units[i])
+        view = render(condition, Eye(sequence.viewmats[i], sequence.K, sequence.width, sequence.height))
+        picture = view.over(behind.color)
+        if not behind.opaque:
+            picture = straight(picture, view.alpha + (1 - view.alpha) * behind.alpha)
+        picture = to_bytes(picture)
+        clock.seconds += time.perf_counter() - started
+        clock.frames += 1
+        yield picture
+
+
+def straight(color: Float[Tensor, "3 H W"], alpha: Float[Tensor, "1 H W"]) -> Float[Tensor, "4 H W"]:
+    """Turn a premultiplied picture into RGBA whose colours are not multiplied, as PNG wants it."""
+    return torch.cat([color / alpha.clamp_min(1e-4), alpha])
+
+
+def to_bytes(image: Float[Tensor, "C H W"]) -> UInt8[np.ndarray, "H W C"]:
+    """Round a picture in [0, 1] to 8 bits."""
+    return np.ascontiguousarray(image.clamp(0, 1).mul_(255).round_().byte().permute(1, 2, 0).numpy())
+
+
+class GaussianTalkingHead:
+    """A trained head as a `TalkingHead`: any speech in, pictures out."""
+
+    def __init__(self, head: Head, driver: SpeechDriver, backdrop: Callable[[int], Layer]) -> None:
+        """Take a head, what turns sound into its motion, and what stands behind it."""
+        self.head = head
+        self.driver = driver
+        self.backdrop = backdrop
+        self.fps = driver.motion.fps
+
+    def speak(self, speech: Float[np.ndarray, "S"]) -> Iterator[UInt8[np.ndarray, "H W C"]]:
+        """Say something; see `TalkingHead.speak`."""
+        return render_clip(self.head, self.driver.drive(self.driver.hear(speech)), self.backdrop)

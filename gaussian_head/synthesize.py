@@ -1,0 +1,172 @@
+"""Command: let a trained head speak.
+
+python -m gaussian_head.synthesize -S data/<ID> -M output/<name> [--eval | --use_train] [--audio x.wav|x.npy]
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
+from gaussian_head.data.subject import Subject
+from gaussian_head.driving.regression import SpeechRegression
+from gaussian_head.driving.sequence import DrivingSequence
+from gaussian_head.driving.speech import SpeechDriver
+from gaussian_head.errors import UserError, configure_logging, run_command
+from gaussian_head.evaluation.timing import record_timing
+from gaussian_head.media.audio import fit_length, load_audio, write_wav
+from gaussian_head.media.image import read_rgb, write_png
+from gaussian_head.media.video import VideoWriter
+from gaussian_head.progress import track
+from gaussian_head.render.backdrop import Backdrop, own_scene
+from gaussian_head.render.clip import RenderClock, render_clip
+from gaussian_head.render.trained import load_trained
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SynthesizeOptions:
+    """Render a trained head: moved as tracked in the val or train split, or speaking another sound."""
+
+    source: Annotated[Path, tyro.conf.arg(aliases=["-S"])]
+    """Subject folder the head was trained on."""
+    model: Annotated[Path, tyro.conf.arg(aliases=["-M"])]
+    """Run folder of the training."""
+    use_val: Annotated[bool, tyro.conf.arg(name="eval")] = False
+    """Render the val split (what happens without any choice)."""
+    use_train: bool = False
+    """Render the train split; with --audio: take pose, torso, eyes and brows from it."""
+    audio: Path | None = None
+    """Sound (any file with sound) or audio features (.npy) that the head shall speak; the clip gets its length."""
+    alpha: bool = False
+    """Write RGBA pictures, head and torso without background, into a folder."""
+    background: Path | None = None
+    """Picture to put behind the torso."""
+    size: int | None = None
+    """Longer side of the frames in px; default: the size of the training."""
+    out: Path | None = None
+    """Video (or, with --alpha, folder) to write; default: in the run folder."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def synthesize(options: SynthesizeOptions) -> None:
+    """Render and write; see `SynthesizeOptions`."""
+    started = time.monotonic()
+    check(options)
+    trained = load_trained(options.model)
+    subject = Subject(options.source, options.size or trained.size)
+    motion, name = choose_motion(options, subject)
+    backdrop = choose_backdrop(options, subject)
+    clock = RenderClock()
+    frames = track(render_clip(trained.head, motion, backdrop, clock), len(motion), f"rendering {name}")
+    if options.alpha:
+        out = options.out or options.model / f"{name}_rgba"
+        write_pictures(frames, out)
+        told = "RGBA pictures (straight alpha) of head and torso, numbered from 0, without sound"
+    else:
+        out = options.out or options.model / f"{name}.mp4"
+        with tempfile.TemporaryDirectory(prefix="gaussian_head_") as scratch:
+            sound = choose_sound(options, subject, motion, Path(scratch))
+            write_video(frames, out, motion, sound)
+        told = "H.264 with sound" if sound else "H.264 without sound"
+    seconds = time.monotonic() - started
+    record_timing(options.model, "synthesize", seconds)
+    print(f"{clock.frames} frames of {motion.width} x {motion.height} px: {told}")
+    print(f"render loop: {clock.fps:.1f} frames/s; with loading, reading and encoding: {clock.frames / seconds:.1f}")
+    print(out)
+
+
+def check(options: SynthesizeOptions) -> None:
+    """Refuse options that contradict each other.
+
+    Raises:
+        UserError: They do.
+    """
+    if options.use_val and options.use_train:
+        raise UserError("--eval and --use_train name two splits; give one.")
+    if options.alpha and options.background is not None:
+        raise UserError("--alpha leaves the background out and --background puts one in; give one.")
+    if options.size is not None and not 16 <= options.size <= 8192:
+        raise UserError(f"--size must be 16..8192 px, got {options.size}.")
+    if not options.alpha and options.out is not None and options.out.suffix != ".mp4":
+        raise UserError(f"--out must end in .mp4, got {options.out}; or give --alpha for a folder of pictures.")
+
+
+def choose_motion(options: SynthesizeOptions, subject: Subject) -> tuple[DrivingSequence, str]:
+    """Return what moves the head, and a name for it."""
+    split = "train" if options.use_train else "val"
+    motion = DrivingSequence.from_subject(subject, getattr(subject, split))
+    if options.audio is None:
+        return motion, split
+    driver = SpeechDriver(SpeechRegression.load(options.model / "driving"), motion)
+    return driver.drive(driver.read(options.audio)), options.audio.stem
+
+
+def choose_backdrop(options: SynthesizeOptions, subject: Subject) -> Backdrop:
+    """Return what stands behind the head."""
+    scene = None
+    if not options.alpha:
+        scene = read_rgb(options.background) if options.background else own_scene(subject.layout)
+    return Backdrop(subject.layout, subject.width, subject.height, scene)
+
+
+def choose_sound(options: SynthesizeOptions, subject: Subject, motion: DrivingSequence, scratch: Path) -> Path | None:
+    """Return the sound of the clip: the one given, or the rendered frames' own, cut out into `scratch`."""
+    if options.audio is not None:
+        sound = options.audio.with_suffix(".wav") if options.audio.suffix == ".npy" else options.audio
+        return sound if sound.is_file() else None
+    if not subject.layout.speech.is_file():
+        logger.warning("%s is missing: the clip has no sound.", subject.layout.speech)
+        return None
+    samples = SPEECH_HZ // VIDEO_FPS
+    speech = fit_length(load_audio(subject.layout.speech, SPEECH_HZ), subject.frames * samples)
+    write_wav(scratch / "speech.wav", speech.reshape(-1, samples)[motion.frame_index.numpy()].ravel(), SPEECH_HZ)
+    return scratch / "speech.wav"
+
+
+def write_video(frames: Iterator[np.ndarray], out: Path, motion: DrivingSequence, sound: Path | None) -> None:
+    """Encode frames as they come, with sound."""
+    with VideoWriter(out, motion.fps, motion.width, motion.height, audio=sound) as writer:
+        for frame in frames:
+            writer.write(frame)
+
+
+def write_pictures(frames: Iterator[np.ndarray], out: Path) -> None:
+    """Write frames as 0.png, 1.png ... into a folder that appears, whole, at the end, in place of an earlier one.
+
+    Raises:
+        UserError: Something else is there.
+    """
+    if out.exists() and not (out.is_dir() and all(path.suffix == ".png" for path in out.iterdir())):
+        raise UserError(f"{out} exists and is no folder of pictures; give another --out.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+        done = Path(temporary) / "frames"
+        for k, frame in enumerate(frames):
+            write_png(done / f"{k}.png", frame)
+        if out.exists():
+            shutil.rmtree(out)
+        done.rename(out)
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    configure_logging()
+    options = tyro.cli(SynthesizeOptions)
+    run_command(lambda: synthesize(options), debug=options.debug)
+
+
+if __name__ == "__main__":
+    main()
