@@ -19,7 +19,7 @@ from data_utils.uncovered import distance_to, uncovered_median
 from gaussian_head.data.layout import SubjectLayout
 from gaussian_head.media.image import read_rgb, write_jpeg
 
-FRAMES = 48
+FRAMES = 32
 """The median is taken over at most this many frames, spread over the clip: memory does not grow with its length."""
 MARGINS = (0.02, 0.008)
 """Distances from the person (picture widths) from which on a pixel is background: the second if the first has none."""

@@ -25,19 +25,12 @@ from data_utils.head_frame import (
     similarity,
     warp,
 )
+from data_utils.labels import BACKGROUND, HAIR, HEAD, MOUTH, NECK, TORSO, paint
 from data_utils.matting import PersonSegmenter, cut_tails, fill_small_holes, mediapipe_segmenter, sharpen_to_edges
 from data_utils.person_model import PersonModel
-from data_utils.region_model import CLOTH, HAIR, SKIN, RegionModel, Sample
+from data_utils.region_model import RegionModel, Sample
 from data_utils.stage import Progress, no_progress
-from gaussian_head.data.layout import (
-    PARSING_BACKGROUND,
-    PARSING_HAIR,
-    PARSING_HEAD,
-    PARSING_MOUTH,
-    PARSING_NECK,
-    PARSING_TORSO,
-    SubjectLayout,
-)
+from gaussian_head.data.layout import SubjectLayout
 from gaussian_head.geometry.landmarks import mouth_aperture
 from gaussian_head.media.image import read_rgb, write_png
 
@@ -87,8 +80,8 @@ def segment_frames(
         frame = read_rgb(layout.frame(k))
         labels, matte = label_frame(frame, landmarks[k], soft)
         write_png(layout.matte(k), np.uint8(np.round(matte * 255)))
-        write_png(layout.parsing(k), labels)
-        areas.append(_is(labels, PARSING_HEAD, PARSING_HAIR, PARSING_MOUTH).mean())
+        write_png(layout.parsing(k), paint(labels))
+        areas.append(np.isin(labels, (HEAD, HAIR, MOUTH)).mean())
     change = np.abs(np.diff(areas)) if len(areas) > 1 else np.zeros(1)
     return {
         "frames": len(areas),
@@ -99,7 +92,7 @@ def segment_frames(
 
 def label_frame(
     frame: UInt8[ndarray, "H W 3"], landmarks: Float[ndarray, "478 D"], soft: SoftMaps
-) -> tuple[UInt8[ndarray, "H W 3"], Float[ndarray, "H W"]]:
+) -> tuple[UInt8[ndarray, "H W"], Float[ndarray, "H W"]]:
     """Bring soft maps to the frame's edges and decide.
 
     Args:
@@ -108,7 +101,7 @@ def label_frame(
         soft: Maps at any size.
 
     Returns:
-        Parsing colours and the person's soft coverage in [0, 1]; labels are background exactly where coverage is 0.
+        Labels and the person's soft coverage in [0, 1]; labels are background exactly where coverage is 0.
     """
     height, width = frame.shape[:2]
     person, head, hair, skin = (
@@ -124,14 +117,11 @@ def label_frame(
     strands = cv2.dilate(np.uint8(head_side & ~face & (hair > 0.5)), np.ones((5, 5), np.uint8)) > 0
     head_side |= strands & (matte > SUPPORT)
     matte[matte <= SUPPORT] = 0.0
-    labels = np.full((height, width, 3), PARSING_BACKGROUND, np.uint8)
-    body = (matte > 0) & ~head_side
-    labels[body] = PARSING_TORSO
-    labels[body & (skin > 0.5)] = PARSING_NECK
-    labels[head_side] = PARSING_HEAD
-    labels[head_side & ~face & (hair > 0.5)] = PARSING_HAIR
+    labels = np.where(matte > 0, np.where(skin > 0.5, np.uint8(NECK), np.uint8(TORSO)), np.uint8(BACKGROUND))
+    labels[head_side] = HEAD
+    labels[head_side & ~face & (hair > 0.5)] = HAIR
     if mouth_aperture(landmarks[:, :2]) > MOUTH_OPEN * FaceAxes.from_landmarks(landmarks).height_px:
-        labels[inner_mouth_mask(landmarks, height, width) & head_side] = PARSING_MOUTH
+        labels[inner_mouth_mask(landmarks, height, width) & head_side] = MOUTH
     return labels, matte
 
 
@@ -186,8 +176,9 @@ def _maps_of(sample: Sample, regions: RegionModel, model: PersonModel) -> SoftMa
     height, width = sample.person.shape
     face = face_mask(sample.landmarks, height, width)
     above = above_jaw_mask(sample.landmarks, height, width)
-    head = posterior[HAIR] + above * (posterior[SKIN] + 0.5 * posterior[CLOTH])
-    return SoftMaps(np.maximum(model.coverage(sample), face), np.maximum(head, face), posterior[HAIR], posterior[SKIN])
+    hair, skin, cloth = posterior
+    head = hair + above * (skin + 0.5 * cloth)
+    return SoftMaps(np.maximum(model.coverage(sample), face), np.maximum(head, face), hair, skin)
 
 
 def _average(window: dict[int, tuple[ndarray, ndarray]], k: int) -> SoftMaps:
@@ -225,8 +216,3 @@ def _clean_head(
     if count > 2 and face.any():
         smooth = np.isin(labels, np.unique(labels[face & (labels > 0)]))
     return fill_small_holes(np.float32(smooth)) > 0.5
-
-
-def _is(labels: UInt8[ndarray, "H W 3"], *colours: tuple[int, int, int]) -> Bool[ndarray, "H W"]:
-    """Find the pixels of any of the given parsing colours."""
-    return np.any([(labels == np.array(colour, np.uint8)).all(-1) for colour in colours], axis=0)

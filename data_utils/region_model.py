@@ -30,6 +30,12 @@ ROUNDS = 4
 MAP_BLUR = 0.06
 """Blur of the place maps, in face heights."""
 MAP_FLOOR = 0.02
+WITNESSES = 5
+"""Frames of other poses that each frame is compared with."""
+WITNESS_SHIFT = 0.02
+"""They must show the head moved by this much (picture widths)."""
+WITNESS_CONTRAST = 25.0
+WITNESS_LIMIT = 5.0
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,12 @@ def place_prior(landmarks: Float[ndarray, "478 D"], height: int, width: int) -> 
     across, below = axes.coordinates(height, width)
     face = face_mask(landmarks, height, width).astype(np.float32)
     face = cv2.GaussianBlur(face, (0, 0), 0.03 * axes.height_px)
-    neck = smooth_step(np.abs(across), 0.55, 0.25) * smooth_step(below, -0.15, 0.02) * smooth_step(below, 1.2, 0.5)
+    neck = smooth_step(np.abs(across), 0.44, 0.2) * smooth_step(below, -0.15, 0.02) * smooth_step(below, 1.2, 0.5)
     low = smooth_step(below, -0.2, 0.45)
     prior = np.stack([
-        0.75 - 0.45 * low - 0.22 * neck,
+        (0.75 - 0.45 * low) * (1 - 0.8 * neck),
         0.24 + 0.10 * low + 0.45 * neck,
-        0.01 + 0.35 * low,
+        (0.01 + 0.35 * low) * (1 - 0.6 * neck),
     ])  # fmt: skip
     in_face = np.array([0.10, 0.895, 0.005], np.float32)[:, None, None]
     prior = (1 - face) * prior + face * in_face
@@ -88,8 +94,9 @@ class RegionModel:
         height, width = samples[0].person.shape
         self._head_map = self._picture_map = np.ones((CLASSES, height, width), np.float32)
         self._colours = _first_colours(samples)
+        motions = [motion_evidence(sample, samples) for sample in samples]
         for _ in range(ROUNDS):
-            posteriors = [self.posterior(sample) for sample in samples]
+            posteriors = [_tilt(self.posterior(s), motion) for s, motion in zip(samples, motions, strict=True)]
             self._colours = _densities(samples, [p * s.person for p, s in zip(posteriors, samples, strict=True)])
             self._learn_places(samples, posteriors)
 
@@ -124,6 +131,31 @@ class RegionModel:
                 self._head_map = relative
             else:
                 self._picture_map = relative
+
+
+def motion_evidence(sample: Sample, witnesses: Sequence[Sample]) -> Float[ndarray, "H W"]:
+    """Compare each pixel with other poses: does the same colour lie there carried along with the head, or still?
+
+    Returns:
+        Log odds of moving with the head, within WITNESS_LIMIT; 0 where the head hardly moves.
+    """
+    height, width = sample.person.shape
+    shifts = [float(np.abs(w.landmarks - sample.landmarks)[:, :2].mean()) / width for w in witnesses]
+    far = [witnesses[i] for i in np.argsort(shifts)[::-1][:WITNESSES] if shifts[i] > WITNESS_SHIFT]
+    total = np.zeros((height, width), np.float32)
+    for other in far:
+        still = cv2.absdiff(sample.frame, other.frame).max(-1)
+        carried = cv2.absdiff(sample.frame, warp(other.frame, similarity(other.landmarks, sample.landmarks))).max(-1)
+        total += np.clip(np.float32(still) - carried, -WITNESS_CONTRAST, WITNESS_CONTRAST)
+    total = cv2.GaussianBlur(total, (0, 0), 0.01 * width) / (WITNESS_CONTRAST * max(len(far), 1))
+    return WITNESS_LIMIT * total
+
+
+def _tilt(posterior: Float[ndarray, "3 H W"], motion: Float[ndarray, "H W"]) -> Float[ndarray, "3 H W"]:
+    """Shift the odds of hair against cloth by what moves with the head."""
+    hair, skin, cloth = posterior
+    share = hair * np.exp(0.5 * motion) / (hair * np.exp(0.5 * motion) + cloth * np.exp(-0.5 * motion) + 1e-9)
+    return np.stack([(1 - skin) * share, skin, (1 - skin) * (1 - share)])
 
 
 def _densities(samples: Sequence[Sample], weights: Sequence[Float[ndarray, "3 H W"]]) -> Float[ndarray, "3 C"]:

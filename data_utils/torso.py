@@ -16,12 +16,13 @@ from numpy import ndarray
 
 from data_utils.filling import push_pull
 from data_utils.head_frame import FaceAxes, fill_missing
+from data_utils.labels import head_mask
 from data_utils.matting import read_matte
 from data_utils.stage import Progress, no_progress
-from gaussian_head.data.layout import PARSING_HAIR, PARSING_HEAD, PARSING_MOUTH, SubjectLayout
+from gaussian_head.data.layout import SubjectLayout
 from gaussian_head.media.image import read_rgb, write_jpeg, write_png
 
-PLATE_FRAMES = 128
+PLATE_FRAMES = 64
 """The plate is the mean of at most this many frames, spread over the clip."""
 CLEAN_PX = 3
 """Body pixels closer than this to the head may be tinted by hair or jaw and teach nothing."""
@@ -62,13 +63,6 @@ def extract_torso(layout: SubjectLayout, progress: Progress = no_progress) -> di
         "composition_error_of_255": round(worst, 3),
         "plate_share": round(float(known.mean()), 4),
     }
-
-
-def head_mask(parsing: UInt8[ndarray, "H W 3"]) -> Bool[ndarray, "H W"]:
-    """Find head, hair and mouth in a parsing picture."""
-    return np.any(
-        [(parsing == np.array(c, np.uint8)).all(-1) for c in (PARSING_HEAD, PARSING_HAIR, PARSING_MOUTH)], axis=0
-    )
 
 
 def body_without_head(
