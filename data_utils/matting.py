@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from gaussian_head.media.image import read_rgb
+from gaussian_head.networks.face_mesh import quiet_stderr
 
 PersonSegmenter = Callable[[UInt8[ndarray, "H W 3"]], Float[ndarray, "H W"]]
 """RGB in 0..255 -> coverage by the person in [0, 1], same size."""
@@ -29,7 +30,9 @@ def mediapipe_segmenter() -> PersonSegmenter:
     """Load MediaPipe's general person segmentation, whose weights come with its wheel."""
     import mediapipe
 
-    network = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+    with quiet_stderr():
+        network = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+        network.process(np.zeros((64, 64, 3), np.uint8))
 
     def segment(frame: UInt8[ndarray, "H W 3"]) -> Float[ndarray, "H W"]:
         return network.process(frame).segmentation_mask

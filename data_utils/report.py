@@ -94,7 +94,7 @@ def _landmark_tile(layout: SubjectLayout, k: int, landmarks: Float[ndarray, "T 4
     picture = np.ascontiguousarray(read_rgb(layout.frame(k)))
     found = landmarks is not None and np.isfinite(landmarks[k, 0, 0])
     if found:
-        radius = max(1, picture.shape[0] // 400)
+        radius = max(1, picture.shape[0] // 256)
         for x, y in landmarks[k, :, :2]:
             cv2.circle(picture, (int(x), int(y)), radius, (120, 220, 255), -1, cv2.LINE_AA)
         for x, y in landmarks[k, MESH_TO_68, :2]:
