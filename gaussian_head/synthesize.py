@@ -83,8 +83,8 @@ def synthesize(options: SynthesizeOptions) -> None:
         told = "H.264 with sound" if sound else "H.264 without sound"
     seconds = time.monotonic() - started
     record_timing(options.model, "synthesize", seconds)
-    print(f"{clock.frames} frames of {motion.width} x {motion.height} px: {told}")
-    print(f"render loop: {clock.fps:.1f} frames/s; with loading, reading and encoding: {clock.frames / seconds:.1f}")
+    print(f"{len(motion)} frames of {motion.width} x {motion.height} px: {told}")
+    print(f"render loop: {clock.fps:.1f} frames/s; with loading, reading and encoding: {len(motion) / seconds:.1f}")
     print(out)
 
 

@@ -20,7 +20,10 @@ from gaussian_head.render.view import Eye, HeadRenderer
 
 @dataclass
 class RenderClock:
-    """How long rendering itself took: deforming, rasterizing, compositing; no files, no encoding."""
+    """How long rendering itself took: deforming, rasterizing, compositing; no files, no encoding.
+
+    A clip's first frame does not count: it pays for loading libraries.
+    """
 
     frames: int = 0
     seconds: float = 0.0
@@ -57,8 +60,9 @@ def render_clip(
         if not behind.opaque:
             picture = straight(picture, view.alpha + (1 - view.alpha) * behind.alpha)
         picture = to_bytes(picture)
-        clock.seconds += time.perf_counter() - started
-        clock.frames += 1
+        if i:
+            clock.seconds += time.perf_counter() - started
+            clock.frames += 1
         yield picture
 
 

@@ -1,0 +1,145 @@
+"""Command: measure a trained head on the frames it has not seen.
+
+python -m gaussian_head.evaluate -S data/<ID> -M output/<name>
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from gaussian_head.data.subject import Subject
+from gaussian_head.driving.regression import SpeechRegression, correlation, load_features
+from gaussian_head.driving.sequence import DrivingSequence
+from gaussian_head.errors import UserError, configure_logging, run_command
+from gaussian_head.evaluation import timing
+from gaussian_head.evaluation.contact_sheet import choose_frames, draw_apertures, draw_contact_sheet
+from gaussian_head.evaluation.held_out import Lips, RowFigures, measure_row, true_picture
+from gaussian_head.evaluation.landmark_distance import LipDetector
+from gaussian_head.evaluation.report import Report
+from gaussian_head.geometry.landmarks import mouth_aperture
+from gaussian_head.media.image import write_png
+from gaussian_head.progress import track
+from gaussian_head.render.backdrop import Backdrop, own_scene
+from gaussian_head.render.clip import RenderClock, render_clip
+from gaussian_head.render.trained import TrainedHead, load_trained
+
+ORACLE_GIVEN = ("pose", "landmarks", "action_units", "torso", "background")
+PREDICTED_GIVEN = ("pose", "upper_face_landmarks", "action_units", "torso", "background")
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Measure a trained head on the val split: table, report.json, contact sheets."""
+
+    source: Annotated[Path, tyro.conf.arg(aliases=["-S"])]
+    """Subject folder the head was trained on."""
+    model: Annotated[Path, tyro.conf.arg(aliases=["-M"])]
+    """Run folder of the training; the report goes there."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+class Evaluation:
+    """One run's measurements on one subject's val frames."""
+
+    def __init__(self, subject: Subject, trained: TrainedHead, run: Path) -> None:
+        """Find the frames to show, and the lips of the true pictures."""
+        self.subject, self.trained, self.run = subject, trained, run
+        self.aperture = mouth_aperture(subject.landmarks[subject.val].numpy())
+        self.shown = choose_frames(subject.val, self.aperture)
+        self.clock = RenderClock()
+        self.lips_unavailable: str | None = None
+        self.true_lips: dict[int, Lips] = {}
+        try:
+            with LipDetector() as detector:
+                for k in track(subject.val, len(subject.val), "lips of the true frames"):
+                    if (lips := detector(true_picture(subject.frame(k)))) is not None:
+                        self.true_lips[k] = lips
+        except UserError as error:
+            self.lips_unavailable = str(error)
+
+    def oracle(self) -> dict[str, Any]:
+        """Measure with everything tracked."""
+        figures = self._measure("oracle", DrivingSequence.from_subject(self.subject, self.subject.val), self.clock)
+        return figures.means(self.lips_unavailable) | {"from_ground_truth": list(ORACLE_GIVEN)}
+
+    def predicted(self) -> dict[str, Any]:
+        """Measure with lips, chin and lower cheeks predicted from the sound."""
+        try:
+            regression = SpeechRegression.load(self.run / "driving")
+            features = load_features(self.subject, regression.facts.extractor)
+        except FileNotFoundError as error:
+            return {"unavailable": str(error)}
+        landmarks = regression.predict(features, rest=self.subject.landmarks)[self.subject.val]
+        aperture = mouth_aperture(landmarks.numpy())
+        motion = DrivingSequence.from_subject(self.subject, self.subject.val).with_landmarks(landmarks)
+        row = self._measure("predicted", motion, RenderClock()).means(self.lips_unavailable)
+        r = correlation(aperture, self.aperture)
+        row["lips"]["aperture_correlation"] = round(r, 4)
+        write_png(self.run / "aperture.png", draw_apertures(self.subject.val, self.aperture, aperture, r))
+        return row | {"from_ground_truth": list(PREDICTED_GIVEN)}
+
+    def _measure(self, name: str, motion: DrivingSequence, clock: RenderClock) -> RowFigures:
+        subject = self.subject
+        backdrop = Backdrop(subject.layout, subject.width, subject.height, own_scene(subject.layout))
+        pictures = track(render_clip(self.trained.head, motion, backdrop, clock), len(motion), f"row {name}")
+        if self.lips_unavailable:
+            figures = measure_row(pictures, subject, subject.val, set(self.shown), None)
+        else:
+            with LipDetector() as detector:
+                figures = measure_row(pictures, subject, subject.val, set(self.shown), (detector, self.true_lips))
+        truths = {k: true_picture(subject.frame(k)) for k in self.shown}
+        write_png(self.run / sheet_name(name), draw_contact_sheet(truths, figures.kept, name))
+        return figures
+
+
+def sheet_name(row: str) -> str:
+    """Return the file name of a row's contact sheet; the oracle's is the contact sheet."""
+    return "contact_sheet.png" if row == "oracle" else f"contact_sheet_{row}.png"
+
+
+def evaluate(options: EvaluateOptions) -> None:
+    """Measure, write and print; see `EvaluateOptions`."""
+    from rich.console import Console
+
+    trained = load_trained(options.model)
+    subject = Subject(options.source, trained.size)
+    if trained.subject != subject.layout.subject:
+        raise UserError(f"{options.model} was trained on {trained.subject}, not on {subject.layout.subject}; "
+                        f"give -S data/{trained.subject}.")  # fmt: skip
+    evaluation = Evaluation(subject, trained, options.model)
+    rows = {"oracle": evaluation.oracle(), "predicted": evaluation.predicted()}
+    recorded = timing.read_timing(options.model)
+    report = Report(
+        subject=trained.subject,
+        preset=trained.preset,
+        device="cpu",
+        rows=rows,
+        timing_s={"process": timing.process_seconds(subject.layout)} | {s: recorded.get(s) for s in timing.STAGES},
+        render_fps=evaluation.clock.fps,
+        peak_rss_mb=max(timing.peak_rss_mb(), recorded.get("peak_rss_mb", 0.0)),
+    )
+    path = report.save(options.model)
+    console = Console()
+    console.print(report.table())
+    for remark in report.remarks():
+        print(remark)
+    for name in (sheet_name("oracle"), sheet_name("predicted"), "aperture.png"):
+        if (options.model / name).is_file():
+            print(options.model / name)
+    print(path)
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    configure_logging()
+    options = tyro.cli(EvaluateOptions)
+    run_command(lambda: evaluate(options), debug=options.debug)
+
+
+if __name__ == "__main__":
+    main()
