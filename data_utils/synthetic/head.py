@@ -10,18 +10,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 from data_utils.synthetic.mesh import NormalField, grid_faces, loft, normalized
 
 MOUTH_Y, MOUTH_HALF_WIDTH = -4.2, 2.45
-EYE_X, EYE_Y, EYE_HALF_WIDTH = 3.12, 2.62, 1.32
+EYE_X, EYE_Y, EYE_HALF_WIDTH = 3.12, 2.62, 1.26
 EYE_CENTRES = np.array([[-EYE_X, EYE_Y, 2.98], [EYE_X, EYE_Y, 2.98]])
 """Of the subject's right eye (left in the picture) and left eye."""
 EYE_RADIUS = 1.33
 LID_OPEN = 0.41
 """How far the upper lid stands above the eye line, looking ahead."""
+CORNER_WEB = (0.18, 0.35)
+"""Where mouth and eyes open less than this share of their middle, skin joins their edges inside."""
 JAW_HINGE_Y, JAW_HINGE_Z, JAW_LEVER = 0.5, -4.0, 9.2
 
 SKULL = np.array([  # y, centre z, half width, front depth, back depth
@@ -127,14 +129,14 @@ class HeadShape:
         azimuth = np.sort(np.concatenate([front, np.where(rest > np.pi, rest - 2 * np.pi, rest)]))
         self.azimuth = azimuth
         self.rows, self.columns = len(y), len(azimuth)
-        self.faces = grid_faces(self.rows, self.columns, wrap=True, gaps=gaps)
         grid = loft(SKULL, y, azimuth, 2.3)
         self.base = grid.reshape(-1, 3)
         self.row_side, self.row_inward = (np.repeat(v, self.columns) for v in (side, inward))
         self.is_front = smoothstep(-1.0, 1.5, self.base[:, 2])
-        self._normals = NormalField(self.faces, len(self.base))
         self._slits = [np.arange(g - 3, g + 5) for g in gaps]
         self._weights()
+        self.faces = self._cut(gaps)
+        self._normals = NormalField(self.faces, len(self.base))
         self.rest = self._relief()
 
     def _weights(self) -> None:
@@ -160,6 +162,15 @@ class HeadShape:
         self.brow = self.is_front * bump(np.abs(x) - 2.8, y - 4.6, 1.6, 1.0)
         reach = np.abs(np.abs(x) - EYE_X) < 2.2
         self._at_eye = [np.flatnonzero(front & reach & (np.abs(y - EYE_Y) < 2.0) & (np.sign(x) == s)) for s in (-1, 1)]
+
+    def _cut(self, gaps: tuple[int, ...]) -> Int[ndarray, "M 3"]:
+        """Return the grid's triangles without those across the open slits; a web of skin stays in their corners."""
+        faces = grid_faces(self.rows, self.columns, wrap=True)
+        lower_row = faces.min(1) // self.columns
+        keep = np.ones(len(faces), bool)
+        for gap, opening, web in zip(gaps, (self.mouth, self.eye), CORNER_WEB, strict=True):
+            keep &= (lower_row != gap) | (opening[faces].max(1) < web)
+        return faces[keep]
 
     def _relief(self) -> Float[ndarray, "N 3"]:
         """Raise the face's features from the skull."""

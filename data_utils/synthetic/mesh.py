@@ -29,16 +29,15 @@ class Part:
     texture: Float[ndarray, "h w 4"]
 
 
-def grid_faces(rows: int, columns: int, *, wrap: bool = False, gaps: tuple[int, ...] = ()) -> Int[ndarray, "M 3"]:
+def grid_faces(rows: int, columns: int, *, wrap: bool = False) -> Int[ndarray, "M 3"]:
     """Triangulate a grid of vertices numbered row by row, rows going up, columns going right (seen from outside).
 
     Args:
         rows: Rows of vertices.
         columns: Columns of vertices.
         wrap: Join the last column to the first.
-        gaps: Rows r whose cells between r and r + 1 stay open (the slits of mouth and eyes).
     """
-    r = np.array([row for row in range(rows - 1) if row not in gaps])
+    r = np.arange(rows - 1)
     c = np.arange(columns if wrap else columns - 1)
     a = (r[:, None] * columns + c).ravel()
     b = (r[:, None] * columns + (c + 1) % columns).ravel()

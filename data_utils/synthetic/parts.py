@@ -27,7 +27,7 @@ def _plain(rows: int, columns: int, texels: int, color: ndarray | tuple, specula
 def eyeball(rng: np.random.Generator) -> Part:
     """Make one eyeball about the origin, looking along +z: white, iris, pupil, a bulging cornea."""
     rows, texels = 33, 8
-    polar = np.linspace(-1.25, 1.25, rows)
+    polar = np.linspace(-1.5, 1.5, rows)
     pitch, yaw = np.meshgrid(polar, polar, indexing="ij")
     direction = np.stack([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)], -1)
     off_axis = np.arccos(direction[..., 2].clip(-1, 1))
@@ -54,7 +54,7 @@ def teeth(upper: bool) -> Part:
     s = np.linspace(-1.15, 1.15, columns)
     down = np.linspace(0, 1, rows)  # from the gum to the edge
     arch_x, arch_z = 2.35 * np.sin(s * 1.1) / np.sin(1.1 * 1.15), 4.85 - 0.32 * (2.2 * s) ** 2
-    gum, tip = (MOUTH_Y + 1.25, MOUTH_Y - 0.02) if upper else (MOUTH_Y - 1.35, MOUTH_Y - 0.12)
+    gum, tip = (MOUTH_Y + 1.25, MOUTH_Y - 0.07) if upper else (MOUTH_Y - 1.35, MOUTH_Y - 0.02)
     edges = np.array([-6.2, -4.6, -3.3, -2.3, -1.6, -0.88, 0, 0.88, 1.6, 2.3, 3.3, 4.6, 6.2]) * (
         0.37 if upper else 0.30
     )
@@ -89,8 +89,8 @@ def tongue(rng: np.random.Generator) -> Part:
 
 def cavity() -> Part:
     """Make the mouth's dark lining, a bowl seen from inside."""
-    grid = _ball(21, 33, (2.75, 2.3, 3.4), (0.0, MOUTH_Y - 0.5, 3.4))
-    grid[..., 2] = np.minimum(grid[..., 2], 3.9)
+    grid = _ball(21, 33, (2.75, 2.3, 3.7), (0.0, MOUTH_Y - 0.5, 3.6))
+    grid[..., 2] = np.minimum(grid[..., 2], 4.2)
     return _grid_part("cavity", grid, _plain(21, 33, 2, (0.26, 0.055, 0.05), 0.1), 2, flip=True)
 
 
@@ -128,7 +128,11 @@ def hair(rng: np.random.Generator) -> Part:
     quiff = bump(base[..., 0] + 0.6, base[..., 1] - 9.6, 3.6, 1.9) * smoothstep(-1.0, 3.0, base[..., 2])
     part_line = ridge(base[..., 0] - 3.0 - 0.12 * (base[..., 1] - 8), 0.28) * smoothstep(6.5, 8.5, base[..., 1])
     part_line = part_line * smoothstep(-3.0, 1.0, base[..., 2])
-    thick += (0.13 * tuft + 0.95 * quiff - 0.55 * part_line) * smoothstep(0.0, 1.2, inside)
+    thick += (
+        (0.13 * tuft + 0.95 * quiff - 0.55 * part_line)
+        * smoothstep(0.0, 1.2, inside)
+        * smoothstep(12.65, 11.5, base[..., 1])
+    )
     outward = base - [0, 3.0, -2.6]
     outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
     grid = base + outward * thick[..., None]

@@ -30,7 +30,7 @@ from gaussian_head.media.files import write_bytes
 from gaussian_head.media.image import write_png
 from gaussian_head.media.video import VideoWriter
 
-VERSION = 1
+VERSION = 2
 """Raised when the same seed gives another person or performance."""
 FOCAL_OF_SIZE = 1150 / 512
 """Focal length over picture side."""

@@ -6,7 +6,17 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from data_utils.synthetic.head import EYE_X, EYE_Y, MOUTH_HALF_WIDTH, MOUTH_Y, HeadShape, bump, ridge, smoothstep
+from data_utils.synthetic.head import (
+    EYE_HALF_WIDTH,
+    EYE_X,
+    EYE_Y,
+    MOUTH_HALF_WIDTH,
+    MOUTH_Y,
+    HeadShape,
+    bump,
+    ridge,
+    smoothstep,
+)
 from data_utils.synthetic.mesh import upsample
 from data_utils.synthetic.noise import noise_image, octaves, sample
 
@@ -97,7 +107,7 @@ def _lips(
 
 
 def _eyes(texture: ndarray, head: HeadShape, texels: object, x: ndarray, y: ndarray, front: ndarray) -> None:
-    across = (np.abs(x) - EYE_X) / 1.32
+    across = (np.abs(x) - EYE_X) / EYE_HALF_WIDTH
     eye, height = (1 - across**2).clip(0), y - EYE_Y
     inner = texels(head.slit_eye)
     mix(texture, (0.55, 0.22, 0.18), front * bump(across, height, 0.9, 0.5) * 0.22)

@@ -132,6 +132,14 @@ def test_masks_agree_with_landmarks(subject, truth):
     assert np.isin(labels, [LABELS.index("mouth"), LABELS.index("teeth")]).sum() < 8
 
 
+def test_person_has_no_holes(subject, truth):
+    from scipy.ndimage import binary_fill_holes
+
+    for k in range(truth[0]["frames"]):
+        covered = read_rgb(mask_path(subject.truth, k))[..., 0] > 0
+        assert (binary_fill_holes(covered) == covered).all()
+
+
 def test_background_stands_still(subject, truth, frames):
     empty = np.ones((SIZE, SIZE), bool)
     for k in range(len(frames)):
