@@ -129,7 +129,7 @@ def _learn(
     layout: SubjectLayout, landmarks: Float[ndarray, "T 478 D"], segment: PersonSegmenter
 ) -> tuple[RegionModel, PersonModel]:
     """Fit the clip's region model on frames spread over it."""
-    keys = np.unique(np.linspace(0, len(landmarks) - 1, KEY_FRAMES).round().astype(int))
+    keys = np.unique(np.linspace(0, len(landmarks) - 1, KEY_FRAMES).round().astype(int)).tolist()
     samples = []
     for k in keys:
         frame = read_rgb(layout.frame(k))
