@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Num
 from numpy import ndarray
 
 from gaussian_head.geometry.landmarks import FACE_OVAL, INNER_LIPS, JAW_LINE, RIGID
@@ -99,7 +99,7 @@ def similarity(source: Float[ndarray, "478 D"], target: Float[ndarray, "478 D"])
     return np.concatenate([linear, (b0 - linear @ a0)[:, None]], 1)
 
 
-def warp(image: Float[ndarray, "H W *C"], matrix: Float[ndarray, "2 3"]) -> Float[ndarray, "H W *C"]:
+def warp(image: Num[ndarray, "H W *C"], matrix: Float[ndarray, "2 3"]) -> Num[ndarray, "H W *C"]:
     """Carry a picture along `matrix` (as `similarity` gives it), linear interpolation, borders repeated."""
     centred = matrix.copy()
     centred[:, 2] += 0.5 * (matrix[:, 0] + matrix[:, 1]) - 0.5
