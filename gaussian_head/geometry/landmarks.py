@@ -61,7 +61,7 @@ EXPRESSION_ACTION_UNITS = (1, 4, 5, 6, 7, 45)
 """Those that condition the motion fields (specs/gaussian_head.md a.2)."""
 
 
-def mouth_aperture(landmarks: np.ndarray) -> np.ndarray:
+def mouth_aperture(landmarks: np.ndarray) -> np.ndarray | np.floating:
     """Measure the opening between the inner lips.
 
     Args:
