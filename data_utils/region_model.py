@@ -32,8 +32,8 @@ MAP_BLUR = 0.06
 MAP_FLOOR = 0.02
 WITNESSES = 5
 """Frames of other poses that each frame is compared with."""
-WITNESS_SHIFT = 0.02
-"""They must show the head moved by this much (picture widths)."""
+WITNESS_SHIFTS = (0.02, 0.05)
+"""They count from nothing to fully as the head has moved by this much (picture widths)."""
 WITNESS_CONTRAST = 25.0
 WITNESS_LIMIT = 5.0
 
@@ -141,13 +141,14 @@ def motion_evidence(sample: Sample, witnesses: Sequence[Sample]) -> Float[ndarra
     """
     height, width = sample.person.shape
     shifts = [float(np.abs(w.landmarks - sample.landmarks)[:, :2].mean()) / width for w in witnesses]
-    far = [witnesses[i] for i in np.argsort(shifts)[::-1][:WITNESSES] if shifts[i] > WITNESS_SHIFT]
     total = np.zeros((height, width), np.float32)
-    for other in far:
+    for i in np.argsort(shifts)[::-1][:WITNESSES]:
+        other = witnesses[i]
         still = cv2.absdiff(sample.frame, other.frame).max(-1)
         carried = cv2.absdiff(sample.frame, warp(other.frame, similarity(other.landmarks, sample.landmarks))).max(-1)
-        total += np.clip(np.float32(still) - carried, -WITNESS_CONTRAST, WITNESS_CONTRAST)
-    total = cv2.GaussianBlur(total, (0, 0), 0.01 * width) / (WITNESS_CONTRAST * max(len(far), 1))
+        trust = np.clip((shifts[i] - WITNESS_SHIFTS[0]) / (WITNESS_SHIFTS[1] - WITNESS_SHIFTS[0]), 0, 1)
+        total += trust * np.clip(np.float32(still) - carried, -WITNESS_CONTRAST, WITNESS_CONTRAST)
+    total = cv2.GaussianBlur(total, (0, 0), 0.01 * width) / (WITNESS_CONTRAST * WITNESSES)
     return WITNESS_LIMIT * total
 
 

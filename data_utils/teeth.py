@@ -97,9 +97,11 @@ def split_teeth(inside: UInt8[ndarray, "P 3"], lips: UInt8[ndarray, "Q 3"]) -> T
     # The least red tenth of the lighter half are teeth if any are seen; half-way from there to the lips is the border.
     light = inside[inside[:, 0] >= np.median(inside[:, 0])]
     tooth_redness = float(np.percentile(light[:, 1], 10))
-    redness = tooth_redness + 0.55 * max(lip_redness - tooth_redness, 4.0)
+    redness = tooth_redness + 0.45 * max(lip_redness - tooth_redness, 4.0)
     otsu, _ = cv2.threshold(np.ascontiguousarray(inside[:, :1]), 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    return TeethColours(float(otsu), redness)
+    # The split of dark and light may fall among the tongue's greys: go part of the way to the teeth's own lightness.
+    tooth_lightness = float(np.median(light[light[:, 1] <= max(tooth_redness, light[:, 1].min()), 0]))
+    return TeethColours(float(otsu) + 0.35 * max(tooth_lightness - float(otsu), 0.0), redness)
 
 
 def find_teeth(
