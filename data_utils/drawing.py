@@ -12,7 +12,8 @@ from numpy import ndarray
 from gaussian_head.media.image import resize
 
 Colour = tuple[int, int, int]
-Picture = UInt8[ndarray, "H W 3"]
+Picture = UInt8[ndarray, "_ _ 3"]
+"""RGB, 0..255, of any size."""
 
 PAPER: Colour = (250, 250, 248)
 INK: Colour = (40, 40, 44)
