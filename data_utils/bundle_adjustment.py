@@ -167,13 +167,14 @@ def _rigid_weights(dtype: torch.dtype) -> Float[Tensor, "L"]:
     return weights
 
 
-def _minimize(problem: _Problem, steps: int, *, shared: bool, label: str, progress: Progress) -> FaceTrack:
-    """Adam with a cosine schedule; per-frame unknowns always, shared ones (focal, shape) on request."""
+def _minimize(
+    problem: _Problem, steps: int, *, shared: bool, label: str, progress: Progress, poses: bool = True
+) -> FaceTrack:
+    """Adam with a cosine schedule over expressions, and on request poses and what the frames share (focal, shape)."""
     depth = float(-problem.track.translations[:, 2].mean())
-    groups = [
-        {"params": [problem.rotvecs], "lr": 6e-3},
-        {"params": [problem.translations], "lr": 2e-3 * depth},
-    ]
+    groups = []
+    if poses:
+        groups += [{"params": [problem.rotvecs], "lr": 6e-3}, {"params": [problem.translations], "lr": 2e-3 * depth}]
     if len(problem.track.basis):
         groups.append({"params": [problem.coefficients], "lr": 0.03 * float(problem.spread.max())})
     if shared:
@@ -261,6 +262,16 @@ def adjust_bundle(
     return _minimize(
         _Problem(observed, valid, size, track), 200, shared=False, label="all frames", progress=progress
     ), start
+
+
+def fit_expressions(
+    track: FaceTrack, landmarks: Float[np.ndarray, "T L 3"], size: tuple[int, int], progress: Progress = no_progress
+) -> FaceTrack:
+    """Fit the expressions again to the same landmarks, with the poses of `track` held (arguments: `adjust_bundle`)."""
+    valid = np.isfinite(landmarks).all(axis=(1, 2))
+    observed = torch.from_numpy(_fill_gaps(landmarks, valid).astype(np.float32))
+    problem = _Problem(observed, torch.from_numpy(valid), size, track)
+    return _minimize(problem, 100, shared=False, poses=False, label="expressions again", progress=progress)
 
 
 def _project_on_basis(points: Float[Tensor, "T L 3"], track: FaceTrack) -> Float[Tensor, "T K"]:

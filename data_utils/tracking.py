@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from data_utils.bundle_adjustment import FaceTrack, adjust_bundle
+from data_utils.bundle_adjustment import FaceTrack, adjust_bundle, fit_expressions
+from data_utils.photometric_alignment import align_to_texture
 from data_utils.stage import Progress, no_progress
 from gaussian_head.data.layout import VIDEO_FPS, SubjectLayout
 from gaussian_head.geometry.rotations import euler_from_matrix
@@ -35,7 +36,10 @@ def track_head(layout: SubjectLayout, progress: Progress = no_progress) -> dict[
     landmarks = np.load(layout.mesh_landmarks)
     height, width = read_rgb(layout.frame(0)).shape[:2]
     valid = np.isfinite(landmarks).all(axis=(1, 2))
-    track, start = adjust_bundle(landmarks, (width, height), progress)
+    size = (width, height)
+    track, start = adjust_bundle(landmarks, size, progress)
+    track, texture_error = align_to_texture(track, lambda k: read_rgb(layout.frame(k)), size, progress)
+    track = fit_expressions(track, landmarks, size, progress)
     _write(layout, track, valid, width, height)
     center = track.translations.new_tensor([width / 2, height / 2])
     error = np.linalg.norm(track.project(center).numpy() - landmarks[..., :2], axis=-1)[valid]
@@ -44,6 +48,7 @@ def track_head(layout: SubjectLayout, progress: Progress = no_progress) -> dict[
         "invalid_frames": np.flatnonzero(~valid).tolist(),
         "focal_px": round(track.focal_px, 2),
         "reprojection_error_px": round(float(error.mean()), 4),
+        "texture_error": texture_error,
         "jitter_before": _jitter(start),
         "jitter_after": _jitter(track),
     }

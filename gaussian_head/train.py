@@ -63,8 +63,11 @@ def show_progress(steps: Iterator[int], first: int, total: int, label: str) -> I
             bar.update(task, completed=step + 1)
             if not console.is_terminal and (step + 1) % max(1, total // 5) == 0:
                 pace = (time.monotonic() - started) / (step + 1 - first)
-                print(f"{label}: {step + 1}/{total}, {pace * 1e3:.0f} ms a step, "
-                      f"{pace * (total - step - 1) / 60:.1f} min left", flush=True)
+                print(
+                    f"{label}: {step + 1}/{total}, {pace * 1e3:.0f} ms a step, "
+                    f"{pace * (total - step - 1) / 60:.1f} min left",
+                    flush=True,
+                )
 
 
 def main() -> None:

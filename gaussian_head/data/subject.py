@@ -77,8 +77,10 @@ class Subject:
         self.val = [frame["img_id"] for frame in documents["val"]["frames"]]
         numbers = self.train + self.val
         if not self.train or not self.val:
-            raise UserError(f"{self.layout.transforms('train')}: both splits need frames, "
-                            f"got {len(self.train)} train and {len(self.val)} val.")
+            raise UserError(
+                f"{self.layout.transforms('train')}: both splits need frames, "
+                f"got {len(self.train)} train and {len(self.val)} val."
+            )
         self.frames = max(numbers) + 1
         self.landmarks = self._landmarks()
         self.frames = len(self.landmarks)
@@ -104,11 +106,15 @@ class Subject:
             raise FileNotFoundError(f"{path} is missing; run: python -m data_utils.process {self.layout.video}")
         try:
             document = json.loads(path.read_text())
-            frames = [{"img_id": int(f["img_id"]), "transform_matrix": f["transform_matrix"]} for f in document["frames"]]
+            frames = [
+                {"img_id": int(f["img_id"]), "transform_matrix": f["transform_matrix"]} for f in document["frames"]
+            ]
             return {"focal_len": float(document["focal_len"]), "frames": frames}
         except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path} is no transforms file (focal_len, frames of img_id and transform_matrix): "
-                            f"{error}; run: python -m data_utils.process {self.layout.video} --force") from error
+            raise UserError(
+                f"{path} is no transforms file (focal_len, frames of img_id and transform_matrix): "
+                f"{error}; run: python -m data_utils.process {self.layout.video} --force"
+            ) from error
 
     def _landmarks(self) -> Float[Tensor, "T 478 3"]:
         path = self.layout.landmarks_3d
@@ -116,8 +122,10 @@ class Subject:
             raise FileNotFoundError(f"{path} is missing; run: python -m data_utils.process {self.layout.video}")
         landmarks = np.load(path, allow_pickle=False)
         if landmarks.ndim != 3 or landmarks.shape[1:] != (478, 3) or len(landmarks) < self.frames:
-            raise UserError(f"{path} must hold [{self.frames} or more, 478, 3] numbers, got {list(landmarks.shape)}; "
-                            f"run: python -m data_utils.process {self.layout.video} --only tracking --force")
+            raise UserError(
+                f"{path} must hold [{self.frames} or more, 478, 3] numbers, got {list(landmarks.shape)}; "
+                f"run: python -m data_utils.process {self.layout.video} --only tracking --force"
+            )
         return torch.from_numpy(landmarks.astype(np.float32))
 
     def _check_pictures(self, numbers: list[int]) -> None:
@@ -125,8 +133,7 @@ class Subject:
         for k in numbers:
             for path in (self.layout.gt_image(k), self.layout.torso_image(k), self.layout.parsing(k)):
                 if not path.is_file():
-                    raise FileNotFoundError(
-                        f"{path} is missing; run: python -m data_utils.process {self.layout.video}")
+                    raise FileNotFoundError(f"{path} is missing; run: python -m data_utils.process {self.layout.video}")
 
     def frame(self, k: int) -> Frame:
         """Return frame k's pictures, from the cache or from disk."""
@@ -161,8 +168,10 @@ class Subject:
     def _read(self, path: Path, reader) -> np.ndarray:  # noqa: ANN001 -- read_rgb or read_rgba
         image = reader(path)
         if image.shape[1::-1] != self._source_size:
-            raise UserError(f"{path} is {image.shape[1]} x {image.shape[0]} px, the others are "
-                            f"{self._source_size[0]} x {self._source_size[1]}; process the video again.")
+            raise UserError(
+                f"{path} is {image.shape[1]} x {image.shape[0]} px, the others are "
+                f"{self._source_size[0]} x {self._source_size[1]}; process the video again."
+            )
         return image
 
     def _tensor(self, image: np.ndarray) -> UInt8[Tensor, "C H W"]:

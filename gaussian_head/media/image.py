@@ -93,3 +93,9 @@ def fill_polygon(points: ndarray, width: int, height: int) -> ndarray:
     vertices = np.rint((np.asarray(points) - 0.5) * (1 << shift)).astype(np.int32)
     cv2.fillPoly(mask, [vertices], 1, shift=shift)
     return mask.astype(bool)
+
+
+def grow(mask: ndarray, radius: int) -> ndarray:
+    """Grow a uint8 mask [H, W] by `radius` px in every direction (a square window); a negative radius shrinks it."""
+    kernel = np.ones((2 * abs(radius) + 1,) * 2, np.uint8)
+    return (cv2.dilate if radius > 0 else cv2.erode)(mask, kernel)

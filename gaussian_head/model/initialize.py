@@ -61,8 +61,9 @@ def sample_hair(
         if not len(rows):
             continue
         pick = rng.integers(len(rows), size=count // len(views) + 1)
-        pixels = np.stack([columns[pick] + rng.random(len(pick)), rows[pick] + rng.random(len(pick)),
-                           np.ones(len(pick))], 1)
+        pixels = np.stack(
+            [columns[pick] + rng.random(len(pick)), rows[pick] + rng.random(len(pick)), np.ones(len(pick))], 1
+        )
         c2w = np.linalg.inv(viewmat)
         direction = pixels @ np.linalg.inv(K).T @ c2w[:3, :3].T
         points.append(_meet_skull(c2w[:3, 3], direction, center))

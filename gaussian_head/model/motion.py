@@ -52,9 +52,7 @@ class Binding(NamedTuple):
 
     def carry(self, displacement: Float[Tensor, "478 3"]) -> Float[Tensor, "N 3"]:
         """Blend the landmarks' displacements (metres) for each Gaussian."""
-        return nn.functional.embedding_bag(
-            self.indices, displacement, per_sample_weights=self.weights, mode="sum"
-        )
+        return nn.functional.embedding_bag(self.indices, displacement, per_sample_weights=self.weights, mode="sum")
 
 
 def bind(means: Float[Tensor, "N 3"], landmarks: Float[Tensor, "478 3"]) -> Binding:

@@ -65,9 +65,11 @@ def cover(image: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> UInt8[n
 
 def resize_premultiplied(rgba: UInt8[np.ndarray, "h w 4"], width: int, height: int) -> Float[np.ndarray, "H W 4"]:
     """Resize a picture with straight alpha; RGB in [0, 1] multiplied by alpha, so that hidden colours do not bleed."""
-    image = rgba.astype(np.float32) / 255
-    image[..., :3] *= image[..., 3:]
-    return np.clip(resize(image, width, height), 0, 1)
+    image = np.zeros_like(rgba)
+    rows = rgba[..., 3].any(1)  # a torso covers the lower rows only
+    image[rows, :, 3] = rgba[rows, :, 3]
+    image[rows, :, :3] = (rgba[rows, :, :3].astype(np.uint16) * rgba[rows, :, 3:] + 127) // 255
+    return resize(image, width, height).astype(np.float32) / 255
 
 
 def _tensor(image: Float[np.ndarray, "H W C"]) -> Float[Tensor, "C H W"]:

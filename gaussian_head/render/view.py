@@ -48,9 +48,7 @@ class HeadView(NamedTuple):
         return self.face_alpha + (1 - self.face_alpha) * self.mouth_alpha
 
 
-def render_branch(
-    gaussians: Deformed, eye: Eye, means2d: Float[Tensor, "N 2"] | None = None
-) -> Rasterization:
+def render_branch(gaussians: Deformed, eye: Eye, means2d: Float[Tensor, "N 2"] | None = None) -> Rasterization:
     """Rasterize one branch over black."""
     return rasterize(
         gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, eye.viewmat, eye.K, eye.width,

@@ -51,8 +51,9 @@ def create_head(subject: Subject, config: FitConfig) -> Head:
     mouth = sample_mouth(landmarks, config.mouth.gaussians, rng)
     head = Head(config.head, *(_gaussians(points, photos, config.head.sh_degree) for points in (face, mouth)))
     explained = head.fit_landmarks(subject.landmarks[subject.train])
-    logger.info("%d expression components explain %.1f %% of the landmarks' motion.",
-                config.head.components, 100 * explained)
+    logger.info(
+        "%d expression components explain %.1f %% of the landmarks' motion.", config.head.components, 100 * explained
+    )
     return head
 
 
@@ -97,8 +98,10 @@ def _starting_head(name: StageName, subject: Subject, run: Path, config: FitConf
     before = ORDER[ORDER.index(name) - 1]
     checkpoint = find_checkpoint(run / before)
     if checkpoint is None or checkpoint.step < getattr(config, before).steps:
-        raise UserError(f"stage {name} needs the finished stage {before} in {run}; "
-                        f"run: python -m gaussian_head.train {before} --data {subject.layout.root} --out {run}")
+        raise UserError(
+            f"stage {name} needs the finished stage {before} in {run}; "
+            f"run: python -m gaussian_head.train {before} --data {subject.layout.root} --out {run}"
+        )
     return checkpoint.load_head()
 
 
@@ -111,5 +114,7 @@ def _check_same_run(found: dict[str, Any], wanted: dict[str, Any], folder: Path)
     for key in ("subject", "config_hash"):
         if found.get(key) != wanted[key]:
             what = "another subject" if key == "subject" else "other options"
-            raise UserError(f"{folder} holds a run with {what} ({found.get('subject')}, preset {found.get('preset')}); "
-                            "give the same options, or another --out.")
+            raise UserError(
+                f"{folder} holds a run with {what} ({found.get('subject')}, preset {found.get('preset')}); "
+                "give the same options, or another --out."
+            )

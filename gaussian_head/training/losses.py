@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from cuda_ext import l1_ssim
+from gaussian_head.media.image import grow
 
 SSIM_WEIGHT = 0.2
 
@@ -24,18 +25,16 @@ def masked_mean(value: Float[Tensor, "*C H W"], mask: Float[Tensor, "1 H W"]) ->
     return (value * mask).sum() / mask.sum().clamp_min(1)
 
 
-def coverage(
-    alpha: Float[Tensor, "1 H W"], opaque: Float[Tensor, "1 H W"], empty: Float[Tensor, "1 H W"]
-) -> Tensor:
+def coverage(alpha: Float[Tensor, "1 H W"], opaque: Float[Tensor, "1 H W"], empty: Float[Tensor, "1 H W"]) -> Tensor:
     """Ask for full coverage in one region and for none in another."""
     return masked_mean(1 - alpha, opaque) + masked_mean(alpha, empty)
 
 
-def erode(mask: Float[Tensor, "1 H W"], radius: int) -> Float[Tensor, "1 H W"]:
-    """Shrink a mask by `radius` px."""
-    return 1 - dilate(1 - mask, radius)
+def erode(mask: UInt8[Tensor, "1 H W"], radius: int) -> UInt8[Tensor, "1 H W"]:
+    """Shrink a coverage (0..255) by `radius` px."""
+    return dilate(mask, -radius)
 
 
-def dilate(mask: Float[Tensor, "1 H W"], radius: int) -> Float[Tensor, "1 H W"]:
-    """Grow a mask by `radius` px."""
-    return torch.nn.functional.max_pool2d(mask[None], 2 * radius + 1, stride=1, padding=radius)[0]
+def dilate(mask: UInt8[Tensor, "1 H W"], radius: int) -> UInt8[Tensor, "1 H W"]:
+    """Grow a coverage (0..255) by `radius` px."""
+    return torch.from_numpy(grow(mask[0].cpu().numpy(), radius))[None].to(mask.device)

@@ -22,8 +22,8 @@ from gaussian_head.model.head import Branch, Deformed, Head
 from gaussian_head.model.landmark_space import Condition
 from gaussian_head.render.composite import over
 from gaussian_head.render.view import Eye, render_branch
-from gaussian_head.training.densify import DensifyConfig, Densifier
-from gaussian_head.training.losses import coverage, dilate, erode, masked_mean, photometric
+from gaussian_head.training.densify import Densifier, DensifyConfig
+from gaussian_head.training.losses import coverage, dilate, erode, photometric
 
 Group = dict[str, object]
 """One optimizer group: `params` (a single tensor), `name`, `lr`, `weight_decay`."""
@@ -59,9 +59,7 @@ class MouthConfig:
     coverage_weight: float = 0.1
     """Weight of filling the mouth and staying inside the lips."""
     rates: RateConfig = field(default_factory=RateConfig)
-    densify: DensifyConfig = field(
-        default_factory=lambda: DensifyConfig(gradient_threshold=2e-4, max_gaussians=4_000)
-    )
+    densify: DensifyConfig = field(default_factory=lambda: DensifyConfig(gradient_threshold=2e-4, max_gaussians=4_000))
     curriculum: CurriculumConfig = field(default_factory=lambda: CurriculumConfig(every=3))
 
 
@@ -94,9 +92,7 @@ class FuseConfig:
     """Colours of both branches and the face's opacity, on full frames; geometry and motion are frozen."""
 
     steps: int = 1_500
-    rates: RateConfig = field(
-        default_factory=lambda: RateConfig(sh0=1e-3, shN=1e-4, opacity_logits=1e-3)
-    )
+    rates: RateConfig = field(default_factory=lambda: RateConfig(sh0=1e-3, shN=1e-4, opacity_logits=1e-3))
 
 
 class Stage:
@@ -190,16 +186,16 @@ class MouthStage(Stage):
         width, height = self.box
         eye = self._eye(k).crop(left, top, width, height)
         window = (slice(None), slice(top, top + height), slice(left, left + width))
-        target, mouth = frame.image[window].float() / 255, frame.mouth[window].float() / 255
+        target, opening = frame.image[window].float() / 255, frame.mouth[window]
+        mouth = opening.float() / 255
         moving = step >= self.config.static_share * self.steps
         deformed = self._deform(self.head.mouth, self._condition(k), moving=moving)
         self._means2d = torch.zeros_like(deformed.means[:, :2], requires_grad=True)
         view = render_branch(deformed, eye, self._means2d)
         self._radii = view.radii
-        outside = 1 - dilate(mouth, max(2, self.subject.width // 64))
-        filled = view.color + (1 - view.alpha) * target.mean((1, 2), keepdim=True).detach() * 0
+        outside = 1 - dilate(opening, max(2, self.subject.width // 64)).float() / 255
         return {
-            "color": photometric(filled, target, mouth) if mouth.sum() > 4 else filled.sum() * 0,
+            "color": photometric(view.color, target, mouth),
             "coverage": self.config.coverage_weight * coverage(view.alpha, mouth, outside),
             "motion": 1e-3 * deformed.change.abs().mean(),
         }
@@ -328,7 +324,7 @@ class FuseStage(Stage):
 def head_regions(frame: Frame) -> tuple[Float[Tensor, "1 H W"], Float[Tensor, "1 H W"]]:
     """Return where the face branch must cover fully and where not at all; a soft band between is left to the colours."""
     radius = max(1, frame.image.shape[2] // 128)
-    head, mouth = frame.head, frame.mouth.float() / 255
-    opaque = erode(head, radius) * (1 - dilate(mouth, radius))
-    empty = (1 - dilate(head, radius)) + erode(mouth, radius)
-    return opaque, empty.clamp(max=1)
+    head = (frame.face.int() + frame.hair + frame.mouth).clamp(max=255).byte()
+    opaque = erode(head, radius).float() * (255 - dilate(frame.mouth, radius)).float() / 255**2
+    empty = ((255 - dilate(head, radius)).float() + erode(frame.mouth, radius)).clamp(max=255) / 255
+    return opaque, empty

@@ -87,8 +87,10 @@ class Trainer:
             if bad:
                 logger.warning("%s step %d: the loss is not finite; the step is skipped.", stage.name, step)
                 if bad >= NAN_LIMIT:
-                    raise FloatingPointError(f"{stage.name}: {NAN_LIMIT} losses in a row were not finite; "
-                                             "lower the learning rates or look at the subject's masks.")
+                    raise FloatingPointError(
+                        f"{stage.name}: {NAN_LIMIT} losses in a row were not finite; "
+                        "lower the learning rates or look at the subject's masks."
+                    )
                 continue
             optimizer.zero_grad()
             total.backward()
