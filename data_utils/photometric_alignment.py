@@ -85,7 +85,7 @@ def align_to_texture(
     translations = track.translations.double().numpy().copy()
     lens = _Lens(track.focal_px, size)
     total = np.zeros((len(shapes), 6))
-    sampled = np.unique(np.linspace(0, len(shapes) - 1, min(TEXTURE_FRAMES, len(shapes))).round().astype(int))
+    sampled = np.unique(np.linspace(0, len(shapes) - 1, min(TEXTURE_FRAMES, len(shapes))).round().astype(int)).tolist()
     residuals = []
     for turn in range(ROUNDS):
         weight, mean = np.zeros(POINTS), np.zeros(POINTS)
