@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
+from jaxtyping import UInt8
 
 from gaussian_head.data.subject import Subject
 from gaussian_head.driving.regression import SpeechRegression, correlation, load_features
@@ -52,15 +54,18 @@ class Evaluation:
         self.aperture = mouth_aperture(subject.landmarks[subject.val].numpy())
         self.shown = choose_frames(subject.val, self.aperture)
         self.clock = RenderClock()
-        self.lips_unavailable: str | None = None
+        self.written: list[Path] = []
         self.true_lips: dict[int, Lips] = {}
+        self.lips_unavailable: str | None = None
         try:
-            with LipDetector() as detector:
-                for k in track(subject.val, len(subject.val), "lips of the true frames"):
-                    if (lips := detector(true_picture(subject.frame(k)))) is not None:
-                        self.true_lips[k] = lips
+            detector = LipDetector()
         except UserError as error:
             self.lips_unavailable = str(error)
+            return
+        with detector:
+            for k in track(subject.val, len(subject.val), "lips of the true frames"):
+                if (lips := detector(true_picture(subject.frame(k)))) is not None:
+                    self.true_lips[k] = lips
 
     def oracle(self) -> dict[str, Any]:
         """Measure with everything tracked."""
@@ -80,7 +85,7 @@ class Evaluation:
         row = self._measure("predicted", motion, RenderClock()).means(self.lips_unavailable)
         r = correlation(aperture, self.aperture)
         row["lips"]["aperture_correlation"] = round(r, 4)
-        write_png(self.run / "aperture.png", draw_apertures(self.subject.val, self.aperture, aperture, r))
+        self._write("aperture.png", draw_apertures(self.subject.val, self.aperture, aperture, r))
         return row | {"from_ground_truth": list(PREDICTED_GIVEN)}
 
     def _measure(self, name: str, motion: DrivingSequence, clock: RenderClock) -> RowFigures:
@@ -93,8 +98,12 @@ class Evaluation:
             with LipDetector() as detector:
                 figures = measure_row(pictures, subject, subject.val, set(self.shown), (detector, self.true_lips))
         truths = {k: true_picture(subject.frame(k)) for k in self.shown}
-        write_png(self.run / sheet_name(name), draw_contact_sheet(truths, figures.kept, name))
+        self._write(sheet_name(name), draw_contact_sheet(truths, figures.kept, name))
         return figures
+
+    def _write(self, name: str, picture: UInt8[np.ndarray, "H W 3"]) -> None:
+        write_png(self.run / name, picture)
+        self.written.append(self.run / name)
 
 
 def sheet_name(row: str) -> str:
@@ -128,9 +137,8 @@ def evaluate(options: EvaluateOptions) -> None:
     console.print(report.table())
     for remark in report.remarks():
         print(remark)
-    for name in (sheet_name("oracle"), sheet_name("predicted"), "aperture.png"):
-        if (options.model / name).is_file():
-            print(options.model / name)
+    for picture in evaluation.written:
+        print(picture)
     print(path)
 
 

@@ -23,9 +23,13 @@ def choose_frames(frames: list[int], aperture: Float[np.ndarray, " T"], count: i
         aperture: Mouth opening of each.
         count: How many, at most.
     """
-    spread = np.linspace(0, len(frames) - 1, max(1, min(count, len(frames)) - 2)).round().astype(int)
-    chosen = {*spread.tolist(), int(np.argmax(aperture)), int(np.argmin(aperture))}
-    return [frames[i] for i in sorted(chosen)]
+    chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
+    telling = [int(np.argmax(aperture)), int(np.argmin(aperture))]
+    for position in telling:  # takes the place of the nearest one that is not telling itself
+        distance = np.where(np.isin(chosen, telling), np.inf, np.abs(chosen - position))
+        if position not in chosen and np.isfinite(distance).any():
+            chosen[int(np.argmin(distance))] = position
+    return [frames[i] for i in sorted(set(chosen.tolist()))]
 
 
 def draw_contact_sheet(

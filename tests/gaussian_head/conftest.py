@@ -28,6 +28,7 @@ from gaussian_head.model.initialize import paint
 
 SIZE, FRAMES, VAL = 64, 88, 8
 FOCAL_PX, DISTANCE_M = 130.0, 0.6
+CHIN = {18: (0, -0.06), 200: (0, -0.07), 199: (0, -0.08), 175: (0, -0.088), 171: (-0.01, -0.085), 396: (0.01, -0.085)}
 SKIN, HAIR, LIPS, MOUTH = (214, 170, 140), (70, 45, 30), (190, 80, 80), (60, 20, 20)
 SHIRT, WALL = (40, 60, 120), (150, 160, 150)
 
@@ -54,6 +55,8 @@ def mesh(opening_m: float) -> np.ndarray:
     xy[:, 1] -= 0.7 * opening_m * below
     xy[face.FACE_OVAL] = ellipse(len(face.FACE_OVAL), (0, 0), (0.07, 0.095))
     xy[152, 1] -= 0.7 * opening_m
+    for point, (x, y) in CHIN.items():
+        xy[point] = x, y - 0.7 * opening_m
     for loop, x in ((face.RIGHT_EYE, -0.03), (face.LEFT_EYE, 0.03)):
         xy[loop] = ellipse(len(loop), (x, 0.03), (0.012, 0.006))
     for loop, x in ((face.RIGHT_BROW, -0.03), (face.LEFT_BROW, 0.03)):
@@ -67,7 +70,7 @@ def mesh(opening_m: float) -> np.ndarray:
 def openings() -> np.ndarray:
     """Mouth opening of each frame, metres: syllables of uneven strength, three a second."""
     time = np.arange(FRAMES) / VIDEO_FPS
-    return 0.012 * np.clip(np.sin(2 * np.pi * 2.9 * time) + 0.6 * np.sin(2 * np.pi * 0.83 * time + 1), 0, None)
+    return 0.012 * np.clip(np.sin(2 * np.pi * (2.9 * time - 0.4)) + 0.6 * np.sin(2 * np.pi * 0.83 * time + 1), 0, None)
 
 
 def viewmats() -> np.ndarray:
@@ -175,7 +178,12 @@ def tiny_head(tiny_subject: Path) -> Head:
 def tiny_run(tiny_subject: Path, tiny_head: Head, tmp_path: Path) -> Path:
     """A run folder with that head as its finished one, the regression, and the stages' times."""
     run = tmp_path / "run"
-    document = {"stage": "fuse", "preset": "quick", "subject": "tiny", "config": {"size": SIZE, "head": to_json(tiny_head.config)}}
+    document = {
+        "stage": "fuse",
+        "preset": "quick",
+        "subject": "tiny",
+        "config": {"size": SIZE, "head": to_json(tiny_head.config)},
+    }
     save_checkpoint(run / "fuse", tiny_head, 1, document, {})
     fit_speech_regression(Subject(tiny_subject, SIZE)).save(run / "driving")
     (run / "timing.json").write_text(json.dumps({"mouth": 1.0, "face": 2.0, "fuse": 3.0, "peak_rss_mb": 1e6}))

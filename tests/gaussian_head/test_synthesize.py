@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gaussian_head.data.layout import SPEECH_HZ, SubjectLayout
+from gaussian_head.media.audio import load_audio, write_wav
+from gaussian_head.media.image import read_rgb, read_rgba, write_png
+from gaussian_head.media.video import probe_video, read_frames
 from gaussian_head.synthesize import main
+
+Call = Callable[..., int]
 
 
 @pytest.fixture
-def call(tiny_subject: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch):
+def call(tiny_subject: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     """Run the command with more flags; return its exit status."""
 
-    def run(*flags: object) -> int:
-        command = ["synthesize", "-S", tiny_subject, "-M", tiny_run, *flags]
+    def run(*flags: object, source: Path = tiny_subject) -> int:
+        command = ["synthesize", "-S", source, "-M", tiny_run, *flags]
         monkeypatch.setattr(sys, "argv", [str(part) for part in command])
         with pytest.raises(SystemExit) as left:
             main()
@@ -25,5 +34,119 @@ def call(tiny_subject: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch):
     return run
 
 
-def test_val(call) -> None:
+def last_line(capsys: pytest.CaptureFixture[str]) -> Path:
+    return Path(capsys.readouterr().out.splitlines()[-1])
+
+
+def frames_of(video: Path) -> list[np.ndarray]:
+    return [rgb for _, rgb in read_frames(video)]
+
+
+def similarity(a: np.ndarray, b: np.ndarray) -> float:
+    length = min(len(a), len(b))
+    return float(np.corrcoef(a[:length], b[:length])[0, 1])
+
+
+def test_val_is_the_default_and_has_its_own_sound(
+    call: Call, tiny_subject: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call() == 0
+    out = last_line(capsys)
+    assert out == tiny_run / "val.mp4"
+    assert len(frames_of(out)) == 8
+    speech = load_audio(SubjectLayout(tiny_subject).speech)
+    assert similarity(load_audio(out), speech[80 * 640 : 88 * 640]) > 0.95
+    assert json.loads((tiny_run / "timing.json").read_text())["synthesize"] > 0
+
+
+def test_rendered_val_looks_like_the_person(call: Call, tiny_subject: Path, tiny_run: Path) -> None:
     assert call("--eval") == 0
+    truth = read_rgb(SubjectLayout(tiny_subject).gt_image(84)).astype(float)
+    frame = frames_of(tiny_run / "val.mp4")[4].astype(float)
+    assert np.sqrt(np.mean((frame - truth) ** 2)) < 45
+
+
+def test_train_split_at_another_size(call: Call, tmp_path: Path) -> None:
+    assert call("--use_train", "--size", 48, "--out", tmp_path / "t.mp4") == 0
+    info = probe_video(tmp_path / "t.mp4")
+    assert (info.width, info.height, info.has_audio) == (48, 48, True)
+    assert len(frames_of(tmp_path / "t.mp4")) == 80
+
+
+def test_new_sound_decides_the_length(call: Call, tiny_run: Path, tiny_subject: Path, tmp_path: Path) -> None:
+    speech = load_audio(SubjectLayout(tiny_subject).speech)[: 2 * SPEECH_HZ]
+    write_wav(tmp_path / "hello.wav", speech, SPEECH_HZ)
+    assert call("--audio", tmp_path / "hello.wav") == 0
+    assert len(frames_of(tiny_run / "hello.mp4")) == 50
+    assert similarity(load_audio(tiny_run / "hello.mp4"), speech) > 0.95
+
+
+def test_feature_array_without_sound_beside_it(call: Call, tiny_run: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((12, 16, 80), np.float32))
+    assert call("--audio", tmp_path / "x.npy") == 0
+    assert len(frames_of(tiny_run / "x.mp4")) == 12
+    assert not probe_video(tiny_run / "x.mp4").has_audio
+
+
+def test_transparent_pictures(call: Call, tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--alpha") == 0
+    folder = last_line(capsys)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{k}.png" for k in range(8))
+    image = read_rgba(folder / "3.png")
+    assert image[0, 0, 3] == 0
+    assert image[32, 32, 3] == 255
+    assert call("--alpha") == 0  # again, in place of the earlier
+    assert not list(tiny_run.glob(".*"))
+
+
+def test_another_background(call: Call, tiny_run: Path, tmp_path: Path) -> None:
+    write_png(tmp_path / "green.png", np.full((30, 50, 3), (0, 200, 0), np.uint8))
+    assert call("--background", tmp_path / "green.png") == 0
+    corner = frames_of(tiny_run / "val.mp4")[0][2, 2].astype(int)
+    assert corner[1] > 170
+    assert max(corner[0], corner[2]) < 40
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--eval", "--use_train"], "two splits"),
+        (["--alpha", "--background", "x.png"], "give one"),
+        (["--audio", "nowhere.wav"], "nowhere.wav does not exist"),
+        (["--audio", "nowhere.npy"], "nowhere.npy does not exist"),
+        (["--background", "nowhere.png"], "nowhere.png is missing"),
+        (["--out", "clip.gif"], "must end in .mp4"),
+        (["--size", "3"], "--size must be"),
+    ],
+)
+def test_bad_input_is_one_line(call: Call, capsys: pytest.CaptureFixture[str], flags: list[str], told: str) -> None:
+    assert call(*flags) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_features_of_another_width(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((12, 16, 29), np.float32))
+    assert call("--audio", tmp_path / "x.npy") == 2
+    assert "[frames, 16, 80]" in capsys.readouterr().err
+
+
+def test_a_damaged_subject_leaves_the_earlier_clip(
+    call: Call, tiny_subject: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call() == 0
+    before = (tiny_run / "val.mp4").read_bytes()
+    damaged = tmp_path / "tiny"
+    shutil.copytree(tiny_subject, damaged)
+    SubjectLayout(damaged).torso_image(84).write_bytes(b"")
+    assert call(source=damaged) == 2
+    assert "84.png" in capsys.readouterr().err
+    assert (tiny_run / "val.mp4").read_bytes() == before
+    assert not list(tiny_run.glob(".*"))
+
+
+def test_a_run_that_is_not_finished(call: Call, tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(tiny_run / "fuse")
+    assert call() == 2
+    assert "continue the training" in capsys.readouterr().err

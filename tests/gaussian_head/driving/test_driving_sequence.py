@@ -1,0 +1,90 @@
+"""The one object that moves a head."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gaussian_head.data.subject import Subject
+from gaussian_head.driving.ping_pong import ping_pong
+from gaussian_head.driving.sequence import DrivingSequence
+from gaussian_head.errors import UserError
+
+
+@pytest.fixture
+def tracked(tiny_subject: Path) -> DrivingSequence:
+    return DrivingSequence.from_subject(Subject(tiny_subject, 64), list(range(10, 40)))
+
+
+def test_save_and_load_give_the_same(tracked: DrivingSequence, tmp_path: Path) -> None:
+    tracked.save(tmp_path / "motion.safetensors")
+    loaded = DrivingSequence.load(tmp_path / "motion.safetensors")
+    for f in fields(tracked):
+        before, after = getattr(tracked, f.name), getattr(loaded, f.name)
+        assert torch.equal(before, after) if isinstance(before, torch.Tensor) else before == after, f.name
+
+
+def test_a_hand_made_track_is_as_good_as_a_tracked_one(tracked: DrivingSequence, tmp_path: Path) -> None:
+    still = replace(tracked, viewmats=tracked.viewmats[:1].repeat(len(tracked), 1, 1))
+    still.save(tmp_path / "still.safetensors")
+    assert torch.equal(DrivingSequence.load(tmp_path / "still.safetensors").viewmats[7], tracked.viewmats[0])
+
+
+def test_parts_of_different_lengths_are_refused(tracked: DrivingSequence) -> None:
+    with pytest.raises((UserError, TypeError), match="landmarks"):  # TypeError where types are checked at run time
+        tracked.with_landmarks(tracked.landmarks[1:])
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors at all"])
+def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="write it again"):
+        DrivingSequence.load(tmp_path / "x.safetensors")
+
+
+def test_another_safetensors_file_is_refused(tmp_path: Path) -> None:
+    save_file({"K": torch.eye(3)}, tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match="driving-sequence-1"):
+        DrivingSequence.load(tmp_path / "x.safetensors")
+
+
+def test_stretching_to_the_same_positions_changes_nothing(tracked: DrivingSequence) -> None:
+    same = tracked.stretched(torch.arange(len(tracked), dtype=torch.float32))
+    assert torch.allclose(same.viewmats, tracked.viewmats, atol=1e-6)
+    assert torch.equal(same.landmarks, tracked.landmarks)
+    assert torch.equal(same.frame_index, tracked.frame_index)
+
+
+def test_between_frames_poses_stay_rotations(tracked: DrivingSequence) -> None:
+    between = tracked.stretched(torch.linspace(0, len(tracked) - 1, 77))
+    rotation = between.viewmats[:, :3, :3]
+    assert torch.allclose(rotation @ rotation.mT, torch.eye(3).expand_as(rotation), atol=1e-5)
+    assert torch.all(torch.linalg.det(rotation) > 0.99)
+    assert between.frame_index.min() == 10
+    assert between.frame_index.max() == 39
+
+
+@pytest.mark.parametrize(("clip", "frames"), [(2, 9), (3, 40), (31, 400), (400, 31), (31, 1)])
+def test_ping_pong_stays_inside_and_never_jumps(clip: int, frames: int) -> None:
+    positions = ping_pong(clip, frames).numpy()
+    assert len(positions) == frames
+    assert positions[0] == pytest.approx(0, abs=1e-6)
+    assert positions.min() >= 0
+    assert positions.max() <= clip - 1
+    assert np.abs(np.diff(positions)).max(initial=0) <= 1 + 1e-5
+
+
+def test_ping_pong_reaches_far_and_turns_smoothly() -> None:
+    positions = ping_pong(50, 300).numpy()
+    assert positions.max() > 44
+    assert np.abs(np.diff(positions, 2)).max() < 0.3  # a bare turn would be 2
+    assert np.allclose(positions[:20], np.arange(20), atol=1e-3)
+
+
+def test_ping_pong_of_one_frame_stands_still() -> None:
+    assert torch.equal(ping_pong(1, 5), torch.zeros(5))

@@ -1,0 +1,87 @@
+"""Heads in motion, and what stands behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gaussian_head.data.layout import SPEECH_HZ
+from gaussian_head.data.subject import Subject
+from gaussian_head.driving.regression import fit_speech_regression
+from gaussian_head.driving.sequence import DrivingSequence
+from gaussian_head.driving.speech import SpeechDriver
+from gaussian_head.media.audio import load_audio
+from gaussian_head.model.head import Head
+from gaussian_head.render.backdrop import Backdrop, cover, own_scene, resize_premultiplied
+from gaussian_head.render.clip import GaussianTalkingHead, RenderClock, render_clip
+from gaussian_head.talking_head import TalkingHead
+
+
+@pytest.fixture
+def subject(tiny_subject: Path) -> Subject:
+    return Subject(tiny_subject, 64)
+
+
+def backdrop(subject: Subject, scene: np.ndarray | None) -> Backdrop:
+    return Backdrop(subject.layout, subject.width, subject.height, scene)
+
+
+def test_own_backdrop_is_what_the_training_had_behind_the_head(subject: Subject) -> None:
+    layer = backdrop(subject, own_scene(subject.layout))(3)
+    assert layer.opaque
+    assert float((layer.color * 255 - subject.frame(3).background).abs().max()) <= 1.01
+
+
+def test_frames_come_one_by_one(subject: Subject, tiny_head: Head) -> None:
+    clock = RenderClock()
+    motion = DrivingSequence.from_subject(subject, subject.val)
+    frames = render_clip(tiny_head, motion, backdrop(subject, own_scene(subject.layout)), clock)
+    assert isinstance(frames, Iterator)
+    next(frames)
+    next(frames)
+    assert clock.frames == 1  # the first does not count, the third is not begun
+    assert len(list(frames)) == len(subject.val) - 2
+
+
+def test_transparent_frames_laid_over_a_scene_are_the_opaque_ones(subject: Subject, tiny_head: Head) -> None:
+    scene = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    motion = DrivingSequence.from_subject(subject, subject.val[:2])
+    for solid, clear in zip(
+        render_clip(tiny_head, motion, backdrop(subject, scene)),
+        render_clip(tiny_head, motion, backdrop(subject, None)),
+        strict=True,
+    ):
+        assert solid.shape == (64, 64, 3)
+        assert clear.shape == (64, 64, 4)
+        alpha = clear[..., 3:] / 255
+        laid = clear[..., :3] * alpha + scene * (1 - alpha)
+        assert np.abs(laid - solid).max() < 3
+        assert clear[0, 0, 3] == 0  # a corner without person
+        assert clear[32, 32, 3] == 255  # the face
+
+
+def test_cover_keeps_the_middle() -> None:
+    image = np.zeros((40, 100, 3), np.uint8)
+    image[:, 30:70] = 200
+    covered = cover(image, 64, 64)
+    assert covered.shape == (64, 64, 3)
+    assert covered[32, 10:54].min() > 190
+
+
+def test_hidden_colours_do_not_bleed() -> None:
+    rgba = np.zeros((8, 8, 4), np.uint8)
+    rgba[..., 0] = 255  # red everywhere, seen nowhere but in the lower half's green
+    rgba[4:] = (0, 255, 0, 255)
+    assert resize_premultiplied(rgba, 4, 4)[..., 0].max() == 0
+
+
+def test_a_trained_head_is_a_talking_head(subject: Subject, tiny_head: Head) -> None:
+    driver = SpeechDriver(fit_speech_regression(subject), DrivingSequence.from_subject(subject, subject.train))
+    head = GaussianTalkingHead(tiny_head, driver, backdrop(subject, own_scene(subject.layout)))
+    assert isinstance(head, TalkingHead)
+    frames = list(head.speak(load_audio(subject.layout.speech)[: SPEECH_HZ // 2]))
+    assert len(frames) == 13
+    assert all(frame.shape == (64, 64, 3) for frame in frames)

@@ -1,0 +1,97 @@
+"""The command that measures a head."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gaussian_head import evaluate as command
+from gaussian_head.errors import UserError
+from gaussian_head.evaluate import EvaluateOptions, evaluate
+from gaussian_head.media.image import read_rgb
+
+SCHEMA = {"schema", "subject", "preset", "device", "versions", "rows", "timing_s", "render_fps", "peak_rss_mb"}
+
+
+class BlindDetector:
+    """A machine without mediapipe."""
+
+    def __init__(self) -> None:
+        raise UserError("mediapipe is needed")
+
+
+class StaticDetector:
+    """Always sees the same lips."""
+
+    def __enter__(self) -> StaticDetector:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        return np.arange(40.0).reshape(20, 2)
+
+
+@pytest.fixture
+def report(tiny_subject: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
+    monkeypatch.setattr(command, "LipDetector", StaticDetector)
+    evaluate(EvaluateOptions(tiny_subject, tiny_run))
+    return json.loads((tiny_run / "report.json").read_text())
+
+
+def test_report_follows_the_schema(report: dict, tiny_run: Path) -> None:
+    assert set(report) == SCHEMA
+    assert report["schema"] == 1
+    assert (report["subject"], report["preset"]) == ("tiny", "quick")
+    assert set(report["rows"]) == {"oracle", "predicted"}
+    for row in report["rows"].values():
+        assert set(row) == {"full", "head", "mouth", "lips", "from_ground_truth"}
+        assert set(row["full"]) == {"psnr_db", "ssim"}
+        assert 5 < row["head"]["psnr_db"] < 60
+        assert 5 < row["mouth"]["psnr_db"] < 60
+        assert row["lips"]["lmd_px"] == 0
+    assert "landmarks" in report["rows"]["oracle"]["from_ground_truth"]
+    assert "landmarks" not in report["rows"]["predicted"]["from_ground_truth"]
+    assert report["timing_s"] == {"process": 4.0, "mouth": 1.0, "face": 2.0, "fuse": 3.0, "synthesize": None}
+    assert report["render_fps"] > 0
+    assert report["peak_rss_mb"] == 1e6  # the training's, larger than this process's
+
+
+def test_pictures_are_beside_the_report(report: dict, tiny_run: Path) -> None:
+    assert read_rgb(tiny_run / "contact_sheet.png").shape == (22 + 3 * 256 + 22, 8 * 256, 3)
+    assert read_rgb(tiny_run / "contact_sheet_predicted.png").shape[1] == 8 * 256
+    assert read_rgb(tiny_run / "aperture.png").std() > 5
+
+
+def test_what_cannot_be_measured_is_unavailable_with_the_reason(
+    tiny_subject: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "LipDetector", BlindDetector)
+    shutil.rmtree(tiny_run / "driving")
+    evaluate(EvaluateOptions(tiny_subject, tiny_run))
+    rows = json.loads((tiny_run / "report.json").read_text())["rows"]
+    assert rows["oracle"]["lips"] == {"lmd_px": None, "unavailable": "mediapipe is needed"}
+    assert "regression.json" in rows["predicted"]["unavailable"]
+    printed = capsys.readouterr().out
+    assert "mediapipe is needed" in printed
+    assert "predicted: unavailable" in printed
+    assert printed.splitlines()[-1] == str(tiny_run / "report.json")
+
+
+def test_a_head_of_another_subject_is_refused(
+    tiny_subject: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    shutil.copytree(tiny_subject, tmp_path / "another")
+    monkeypatch.setattr(sys, "argv", ["evaluate", "-S", str(tmp_path / "another"), "-M", str(tiny_run)])
+    with pytest.raises(SystemExit) as left:
+        command.main()
+    assert left.value.code == 2
+    assert "trained on tiny, not on another" in capsys.readouterr().err
+    assert not (tiny_run / "report.json").exists()
