@@ -1,10 +1,10 @@
-"""Smooth in-painting: extend known colours over unknown pixels by a pyramid (push-pull)."""
+"""In-painting: extend known colours over unknown pixels, by a pyramid (push-pull) or from the nearest."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 
@@ -36,3 +36,26 @@ def push_pull(image: Float[ndarray, "H W C"], weight: Float[ndarray, "H W"]) -> 
     smooth = cv2.GaussianBlur(coarse, (3, 3), 0).reshape(coarse.shape)
     grown = cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR).reshape(image.shape)
     return weighted + (1 - weight[..., None]) * grown
+
+
+def nearest_fill(
+    image: Float[ndarray, "H W C"], known: Bool[ndarray, "H W"], blur_px: float
+) -> Float[ndarray, "H W C"]:
+    """Fill unknown pixels with their nearest known one, blurred: unlike `push_pull`, far colours do not mix in.
+
+    Args:
+        image: Any values; ignored where not known.
+        known: Where they are to be kept.
+        blur_px: Standard deviation of the blur, inside the filled part alone.
+
+    Returns:
+        A picture equal to `image` where known; `image` itself if nothing is known.
+    """
+    if known.all() or not known.any():
+        return np.float32(image)
+    _, labels = cv2.distanceTransformWithLabels(np.uint8(~known), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    sources = np.zeros((labels.max() + 1, image.shape[2]), np.float32)
+    sources[labels[known]] = image[known]
+    filled = sources[labels]
+    smooth = cv2.GaussianBlur(filled, (0, 0), blur_px).reshape(filled.shape)
+    return np.where(known[..., None], np.float32(image), smooth)

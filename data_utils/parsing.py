@@ -115,8 +115,8 @@ def label_frame(
     head_side = sharpen_to_edges(np.maximum(head, face), frame, radius // 2) > 0.5
     head_side = _clean_head(head_side & (matte > SUPPORT), face, above_jaw_mask(landmarks, height, width))
     strands = cv2.dilate(np.uint8(head_side & ~face & (hair > 0.5)), np.ones((5, 5), np.uint8)) > 0
-    head_side |= strands & (matte > SUPPORT)
     matte[matte <= SUPPORT] = 0.0
+    head_side = (head_side | strands) & (matte > 0)
     labels = np.where(matte > 0, np.where(skin > 0.5, np.uint8(NECK), np.uint8(TORSO)), np.uint8(BACKGROUND))
     labels[head_side] = HEAD
     labels[head_side & ~face & (hair > 0.5)] = HAIR

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
-from data_utils.filling import push_pull
+from data_utils.filling import nearest_fill, push_pull
 from data_utils.head_frame import FaceAxes, fill_missing
 from data_utils.labels import head_mask
 from data_utils.matting import read_matte
@@ -31,6 +31,8 @@ REACH = 0.22
 NECK_HALF_WIDTH = 0.36
 """... above the chin only this far to its sides, where the neck is."""
 SOFT_PX = 2.0
+PLATE_BLUR = 0.006
+"""Blur of what continues the plate, in picture widths."""
 
 
 def extract_torso(layout: SubjectLayout, progress: Progress = no_progress) -> dict[str, Any]:
@@ -127,7 +129,8 @@ def _learn_plate(layout: SubjectLayout, count: int) -> tuple[Float[ndarray, "H W
         total = total + clean[..., None] * read_rgb(layout.frame(k))
         weight = weight + clean
     known = weight >= max(0.02 * len(keys), 1)
-    return push_pull(total / np.maximum(weight, 1e-6)[..., None], np.float32(known)), known
+    mean = total / np.maximum(weight, 1e-6)[..., None]
+    return nearest_fill(mean, known, PLATE_BLUR * known.shape[1]), known
 
 
 def _to_bytes(image: Float[ndarray, "H W *C"]) -> UInt8[ndarray, "H W *C"]:
