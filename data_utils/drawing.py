@@ -80,7 +80,7 @@ def plot(
     width, height = size
     left, top, bottom = 52, 22, height - 8
     canvas = np.full((height, width, 3), PAPER, np.uint8)
-    values = np.stack(list(curves.values()))
+    values = np.stack(list(curves.values())).astype(float)
     low, high = _range(values)
     columns = np.linspace(left, width - 6, values.shape[1])
 
