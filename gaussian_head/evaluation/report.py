@@ -28,7 +28,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Report:
-    """Everything `report.json` says; see docs/formats.md."""
+    """Everything `report.json` says; see docs/evaluation.md."""
 
     subject: str
     preset: str
