@@ -5,9 +5,7 @@ python -m gaussian_head.train {mouth,face,fuse,all} --data data/<ID> --out outpu
 
 from __future__ import annotations
 
-import resource
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +13,10 @@ from typing import Annotated, Literal
 import tyro
 
 from gaussian_head.data.subject import Subject
+from gaussian_head.driving.regression import fit_speech_regression
 from gaussian_head.errors import configure_logging, run_command
+from gaussian_head.evaluation.timing import read_timing, record_timing
+from gaussian_head.progress import track
 from gaussian_head.training.fit import ORDER, fit_stage
 from gaussian_head.training.presets import PRESETS
 from gaussian_head.training.trainer import Trainer
@@ -42,32 +43,23 @@ def train(options: TrainOptions) -> None:
     """Run the chosen stages; see `TrainOptions`."""
     config = PRESETS[options.preset]
     subject = Subject(options.data, config.size)
-    trainer = Trainer(options.out, config.trainer, validate, show_progress)
+    trainer = Trainer(options.out, config.trainer, validate, track)
     for name in ORDER if options.stage == "all" else (options.stage,):
-        fit_stage(name, subject, options.out, config, options.preset, trainer)
+        started = time.monotonic()
+        if fit_stage(name, subject, options.out, config, options.preset, trainer):
+            earlier = read_timing(options.out).get(name, 0.0) if trainer.resumed else 0.0
+            record_timing(options.out, name, earlier + time.monotonic() - started)
+    if options.stage in ("all", ORDER[-1]):
+        _fit_speech(subject, options.out / "driving")
     print(options.out)
 
 
-def show_progress(steps: Iterator[int], first: int, total: int, label: str) -> Iterator[int]:
-    """Show a bar with speed and time left; plain lines now and then where the output is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    started = time.monotonic()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(label, total=total, completed=first)
-        for step in steps:
-            yield step
-            bar.update(task, completed=step + 1)
-            if not console.is_terminal and (step + 1) % max(1, total // 5) == 0:
-                pace = (time.monotonic() - started) / (step + 1 - first)
-                print(
-                    f"{label}: {step + 1}/{total}, {pace * 1e3:.0f} ms a step, "
-                    f"{pace * (total - step - 1) / 60:.1f} min left",
-                    flush=True,
-                )
+def _fit_speech(subject: Subject, folder: Path) -> None:
+    """Fit what turns sound into lip motion, unless it is there already."""
+    if folder.exists():
+        print("speech: up to date")
+        return
+    fit_speech_regression(subject).save(folder)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +99,8 @@ class Subject:
         self._check_pictures(numbers)
         self._static_background = resize(read_rgb(self.layout.background), width, height).astype(np.float32)
         self._cache: OrderedDict[int, Frame] = OrderedDict()
+        self._reader = ThreadPoolExecutor(1)
+        self._coming: dict[int, Future[Frame]] = {}
         self._cache_bytes = cache_bytes
 
     def _transforms(self, split: str) -> dict:
@@ -140,11 +143,17 @@ class Subject:
         if k in self._cache:
             self._cache.move_to_end(k)
             return self._cache[k]
-        frame = self._load(k)
+        coming = self._coming.pop(k, None)
+        frame = coming.result() if coming else self._load(k)
         self._cache[k] = frame
         while len(self._cache) > 1 and len(self._cache) * frame.bytes() > self._cache_bytes:
             self._cache.popitem(last=False)
         return frame
+
+    def prefetch(self, k: int) -> None:
+        """Start reading frame k in the background, so that `frame(k)` finds it ready."""
+        if k not in self._cache and k not in self._coming:
+            self._coming[k] = self._reader.submit(self._load, k)
 
     def _load(self, k: int) -> Frame:
         image = self._read(self.layout.gt_image(k), read_rgb)

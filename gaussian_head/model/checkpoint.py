@@ -77,7 +77,7 @@ def save_checkpoint(
         _flush(path)
     if final.exists():
         shutil.rmtree(final)
-    os.replace(partial, final)
+    partial.replace(final)
     _flush(folder)
     for other in folder.glob("step_*"):
         if other != final:

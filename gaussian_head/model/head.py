@@ -80,7 +80,7 @@ class Branch(nn.Module):
 
     def prepare(self) -> Prepared:
         """Compute what depends only on the Gaussians."""
-        regions, gate = self.field.regions(self.gaussians.means)
+        regions, gate = self.field.regions(self.gaussians.means.detach())
         return Prepared(regions, self._gate(gate), self.gaussians.scales, self.gaussians.opacities)
 
     def _gate(self, logits: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
@@ -120,7 +120,7 @@ class FaceBranch(Branch):
 
 
 class MouthBranch(Branch):
-    """Teeth, tongue and cavity; the lower part follows the jaw, the upper the skull (specs/gaussian_head.md e.5, i.4)."""
+    """Teeth, tongue and cavity; the lower part follows the jaw (specs/gaussian_head.md e.5, i.4)."""
 
     def __init__(self, config: HeadConfig, gaussians: Gaussians) -> None:
         """Make the branch; its field also sees the jaw's displacement."""

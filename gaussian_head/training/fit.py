@@ -67,8 +67,11 @@ def _face_area(subject: Subject, k: int) -> np.ndarray:
     return fill_polygon(oval, subject.width, subject.height)
 
 
-def fit_stage(name: StageName, subject: Subject, run: Path, config: FitConfig, preset: str, trainer: Trainer) -> None:
+def fit_stage(name: StageName, subject: Subject, run: Path, config: FitConfig, preset: str, trainer: Trainer) -> bool:
     """Train one stage to its end, continuing from its latest checkpoint.
+
+    Returns:
+        Whether there was anything left to do.
 
     Raises:
         UserError: The run folder holds a run of other options or of another subject, or the stage before is missing.
@@ -85,11 +88,12 @@ def fit_stage(name: StageName, subject: Subject, run: Path, config: FitConfig, p
         _check_same_run(checkpoint.document, document, run / name)
         if checkpoint.step >= getattr(config, name).steps:
             logger.info("%s: up to date (%d steps)", name, checkpoint.step)
-            return
+            return False
         head = checkpoint.load_head()
     else:
         head = _starting_head(name, subject, run, config)
     trainer.fit(_build(name, head, subject, config), document)
+    return True
 
 
 def _starting_head(name: StageName, subject: Subject, run: Path, config: FitConfig) -> Head:

@@ -99,6 +99,7 @@ class Stage:
     """What differs between the stages; `steps` long, seeded per step."""
 
     name: str
+    sampler: FrameSampler
 
     def __init__(self, head: Head, subject: Subject, steps: int, rates: RateConfig, seed: int) -> None:
         self.head = head
@@ -124,6 +125,13 @@ class Stage:
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Inverse of `state`."""
+
+    def _draw(self, step: int) -> tuple[int, Frame]:
+        """Return the step's frame, and have the next one read meanwhile."""
+        k = self.sampler.draw(step)
+        frame = self.subject.frame(k)
+        self.subject.prefetch(self.sampler.draw(step + 1))
+        return k, frame
 
     def _generator(self, step: int) -> torch.Generator:
         return torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + step)
@@ -180,8 +188,7 @@ class MouthStage(Stage):
 
     def losses(self, step: int) -> dict[str, Tensor]:
         """Colour inside the opening; coverage there and nowhere outside the lips."""
-        k = self.sampler.draw(step)
-        frame = self.subject.frame(k)
+        k, frame = self._draw(step)
         left, top = self._corner(k)
         width, height = self.box
         eye = self._eye(k).crop(left, top, width, height)
@@ -254,8 +261,7 @@ class FaceStage(Stage):
 
     def losses(self, step: int) -> dict[str, Tensor]:
         """The whole frame against the composite; coverage of the head without its mouth; small field outputs."""
-        k = self.sampler.draw(step)
-        frame = self.subject.frame(k)
+        k, frame = self._draw(step)
         condition = self._noisy(self._condition(k), step)
         eye = self._eye(k)
         with torch.no_grad():
@@ -312,8 +318,7 @@ class FuseStage(Stage):
 
     def losses(self, step: int) -> dict[str, Tensor]:
         """The whole frame against face over mouth over background."""
-        k = self.sampler.draw(step)
-        frame = self.subject.frame(k)
+        k, frame = self._draw(step)
         condition, eye = self._condition(k), self._eye(k)
         mouth = render_branch(self._deform(self.head.mouth, condition, moving=True), eye)
         face = render_branch(self._deform(self.head.face, condition, moving=True), eye)
@@ -322,7 +327,7 @@ class FuseStage(Stage):
 
 
 def head_regions(frame: Frame) -> tuple[Float[Tensor, "1 H W"], Float[Tensor, "1 H W"]]:
-    """Return where the face branch must cover fully and where not at all; a soft band between is left to the colours."""
+    """Return where the face must cover fully and where not at all; a soft band between is left to the colours."""
     radius = max(1, frame.image.shape[2] // 128)
     head = (frame.face.int() + frame.hair + frame.mouth).clamp(max=255).byte()
     opaque = erode(head, radius).float() * (255 - dilate(frame.mouth, radius)).float() / 255**2

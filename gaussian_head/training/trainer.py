@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Trainer:
         run: Path,
         config: TrainerConfig,
         validate: Callable[[Stage, int, SummaryWriter], None],
-        progress: Callable[[Iterator[int], int, int, str], Iterator[int]],
+        progress: Callable[[Iterable[int], int, str, int], Iterator[int]],
     ) -> None:
         """Prepare.
 
@@ -48,12 +48,14 @@ class Trainer:
             run: The run folder; the stage's checkpoints and TensorBoard events go to `run/<stage>`.
             config: See `TrainerConfig`.
             validate: Writes validation figures and pictures after some steps.
-            progress: Wraps the steps: (steps, first, total, label).
+            progress: Wraps the steps: (steps, total, label, first).
         """
         self.run = run
         self.config = config
         self._validate = validate
         self._progress = progress
+        self.resumed = False
+        """Whether the latest `fit` continued an earlier run."""
 
     def fit(self, stage: Stage, document: dict[str, Any]) -> None:
         """Train a stage that starts fresh, or that `resume` has put back.
@@ -69,34 +71,26 @@ class Trainer:
         optimizer = torch.optim.AdamW(stage.groups(), betas=(0.9, 0.99), eps=1e-15, fused=True)
         initial = {group["name"]: group["lr"] for group in optimizer.param_groups}
         checkpoint = find_checkpoint(folder)
-        first = 0
+        first = checkpoint.step if checkpoint else 0
+        self.resumed = checkpoint is not None
         if checkpoint is not None:
-            first = checkpoint.step
             tensors = checkpoint.load_training()
             restore_optimizer(optimizer, tensors)
             stage.restore(tensors)
         writer = SummaryWriter(str(folder), purge_step=first)
         bad, clock = 0, time.perf_counter()
-        for step in self._progress(iter(range(first, stage.steps)), first, stage.steps, stage.name):
+        for step in self._progress(range(first, stage.steps), stage.steps, stage.name, first):
             decay = stage.rates.final_share ** (step / stage.steps)
             for group in optimizer.param_groups:
                 group["lr"] = initial[group["name"]] * decay
             losses = stage.losses(step)
-            total = torch.stack(list(losses.values())).sum()
-            bad = 0 if torch.isfinite(total) else bad + 1
-            if bad:
-                logger.warning("%s step %d: the loss is not finite; the step is skipped.", stage.name, step)
-                if bad >= NAN_LIMIT:
-                    raise FloatingPointError(
-                        f"{stage.name}: {NAN_LIMIT} losses in a row were not finite; "
-                        "lower the learning rates or look at the subject's masks."
-                    )
-                continue
-            optimizer.zero_grad()
-            total.backward()
-            optimizer.step()
             done = step + 1
-            stage.after_step(done, optimizer)
+            bad = 0 if self._learn(stage, optimizer, losses, done) else bad + 1
+            if bad == NAN_LIMIT:
+                raise FloatingPointError(
+                    f"{stage.name}: {NAN_LIMIT} losses in a row were not finite; "
+                    "lower the learning rates or look at the subject's masks (report.png)."
+                )
             if done % self.config.log_every == 0:
                 writer.add_scalar("time/step_ms", (time.perf_counter() - clock) * 1e3 / self.config.log_every, done)
                 self._log(writer, stage, losses, done)
@@ -108,6 +102,19 @@ class Trainer:
                 self._validate(stage, done, writer)
                 clock = time.perf_counter()
         writer.close()
+
+    @staticmethod
+    def _learn(stage: Stage, optimizer: torch.optim.Optimizer, losses: dict[str, torch.Tensor], done: int) -> bool:
+        """Take one step, unless the loss is not finite; say whether it was taken."""
+        total = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(total):
+            logger.warning("%s step %d: the loss is not finite; the step is skipped.", stage.name, done)
+            return False
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        stage.after_step(done, optimizer)
+        return True
 
     def _log(self, writer: SummaryWriter, stage: Stage, losses: dict[str, torch.Tensor], step: int) -> None:
         for name, value in losses.items():

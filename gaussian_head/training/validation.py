@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from gaussian_head.data.layout import VIDEO_FPS
 from gaussian_head.data.subject import Subject
 from gaussian_head.render.view import Eye, HeadRenderer
 from gaussian_head.training.stages import Stage
@@ -36,9 +41,20 @@ def validate(stage: Stage, step: int, writer: SummaryWriter) -> None:
         writer.add_scalar(f"val/psnr_{region}_db", float(psnr.mean()), step)
     writer.add_image("val/truth_above_render", torch.cat(shown[:: -(-len(shown) // SHOWN)], 2), step)
     if step == stage.steps:
-        clip = torch.stack([_render(render, stage, k)[0] for k in subject.val[:CLIP_FRAMES]])
-        writer.add_video("val/clip", clip[None], step, fps=25)
+        clip = [_render(render, stage, k)[0] for k in subject.val[:CLIP_FRAMES]]
+        _add_clip(writer, "val/clip", clip, step)
     writer.flush()
+
+
+def _add_clip(writer: SummaryWriter, tag: str, pictures: list[Float[Tensor, "3 H W"]], step: int) -> None:
+    """Write a short moving picture (GIF), as `add_video` would if moviepy were installed."""
+    frames = [Image.fromarray((p.permute(1, 2, 0).numpy() * 255).astype(np.uint8)) for p in pictures]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=1000 // VIDEO_FPS, loop=0)
+    width, height = frames[0].size
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue())
+    summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+    writer._get_file_writer().add_summary(summary, step)  # noqa: SLF001 -- the writer has no public way in
 
 
 def _render(
