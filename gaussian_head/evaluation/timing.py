@@ -39,11 +39,19 @@ def record_timing(run: Path, stage: str, seconds: float) -> None:
 
 
 def process_seconds(layout: SubjectLayout) -> float | None:
-    """Sum what the front end's stages took, as its manifest tells; None for a folder made elsewhere."""
+    """Sum what the front end's stages took, as its manifest tells; None for a folder made elsewhere.
+
+    Raises:
+        UserError: The manifest is damaged.
+    """
     if not layout.manifest.is_file():
         return None
-    stages = json.loads(layout.manifest.read_text()).get("stages", {}).values()
-    return round(sum(float(stage.get("seconds", 0)) for stage in stages), 2)
+    try:
+        stages = json.loads(layout.manifest.read_text())["stages"].values()
+        return round(sum(float(stage.get("seconds", 0)) for stage in stages), 2)
+    except (json.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{layout.manifest} is damaged ({error}); run: python -m data_utils.process {layout.video}"
+                        ) from error  # fmt: skip
 
 
 def peak_rss_mb() -> float:
