@@ -18,6 +18,8 @@ from gaussian_head.networks.face_mesh import VIEWS, FaceMeshDetector
 
 MINIMUM_SHARE = 0.8
 """Share of frames that must show a face."""
+CROWDED_SHARE = 0.05
+"""A second face seen more often than this is told; less often it is likely a mistake of the detector."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +49,14 @@ def extract_landmarks(layout: SubjectLayout, progress: Progress = no_progress) -
                 landmarks[k] = found
     invalid = np.flatnonzero(np.isnan(landmarks[:, 0, 0]))
     _check_enough(count, invalid)
-    if detector.most_faces > 1:
+    two_faces = detector.crowded_share > CROWDED_SHARE
+    if two_faces:
         logger.warning("two faces seen: the largest is taken; crop the video if it is not the one you mean.")
     _write(layout, landmarks)
     return {
         "frames": count,
         "invalid_frames": invalid.tolist(),
-        "two_faces": detector.most_faces > 1,
+        "two_faces": two_faces,
         "views": len(VIEWS),
         "trembling_px": round(float(np.nanmedian(np.abs(np.diff(landmarks[..., :2], n=2, axis=0)))), 3),
     }

@@ -40,8 +40,9 @@ class FaceMeshDetector:
         """
         self._views = views
         self._previous: ndarray | None = None
-        self.most_faces = 0
-        """Most faces seen in one picture so far (at most 2 are looked for)."""
+        self.crowded_share = 0.0
+        """Share of the looks so far that saw a second face."""
+        self._looks = 0
         self._networks: dict[bool, object] = {}
         _import_mediapipe()
 
@@ -80,22 +81,23 @@ class FaceMeshDetector:
         if (angle_deg, scale) != (0.0, 1.0):
             rgb = cv2.warpAffine(rgb, warp, (width, height), borderMode=cv2.BORDER_REPLICATE)
         faces = self._process(rgb, static).multi_face_landmarks or []
-        self.most_faces = max(self.most_faces, len(faces))
         faces = [np.array([(p.x * width, p.y * height, p.z * width) for p in face.landmark]) for face in faces]
         # Points are continuous coordinates (centres at + 0.5); OpenCV's matrix has pixel centres at integers.
         back = np.linalg.inv(warp[:, :2])
         for face in faces:
             face[:, :2] = (face[:, :2] - 0.5 - warp[:, 2]) @ back.T + 0.5
             face[:, 2] /= scale
+        faces = _without_doubles(faces)
+        self._looks += 1
+        self.crowded_share += ((len(faces) > 1) - self.crowded_share) / self._looks
         return self._choose(faces)
 
     def _choose(self, faces: list[ndarray]) -> ndarray | None:
         if not faces:
             return None
-        areas = [np.ptp(face[:, 0]) * np.ptp(face[:, 1]) for face in faces]
         if self._previous is None:
-            return faces[int(np.argmax(areas))]
-        near = [face for face, area in zip(faces, areas, strict=True) if area >= _RIVAL_SHARE * max(areas)]
+            return faces[0]
+        near = [face for face in faces if _area(face) >= _RIVAL_SHARE * _area(faces[0])]
         centre = self._previous[:, :2].mean(0)
         return min(near, key=lambda face: float(np.linalg.norm(face[:, :2].mean(0) - centre)))
 
@@ -106,6 +108,20 @@ class FaceMeshDetector:
         with quiet_stderr():
             self._networks[static] = _open_network(static=static)
             return self._networks[static].process(rgb)
+
+
+def _area(face: ndarray) -> float:
+    return float(np.prod(np.ptp(face[:, :2], axis=0)))
+
+
+def _without_doubles(faces: list[ndarray]) -> list[ndarray]:
+    """Sort faces by size and drop those whose centre lies in a larger one: the same face found twice."""
+    kept: list[ndarray] = []
+    for face in sorted(faces, key=_area, reverse=True):
+        centre = face[:, :2].mean(0)
+        if not any(((other[:, :2].min(0) < centre) & (centre < other[:, :2].max(0))).all() for other in kept):
+            kept.append(face)
+    return kept
 
 
 def detect_face_boxes(pictures: list[UInt8[ndarray, "H W 3"]]) -> list[Float[ndarray, "N 4"]]:

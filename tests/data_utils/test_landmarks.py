@@ -11,7 +11,7 @@ from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import MESH_TO_68, RIGID
 from gaussian_head.media.image import resize, write_jpeg
 from gaussian_head.media.video import read_frames_at
-from gaussian_head.networks.face_mesh import FaceMeshDetector
+from gaussian_head.networks.face_mesh import FaceMeshDetector, _without_doubles
 
 pytest.importorskip("mediapipe")
 FRAMES = 20
@@ -69,8 +69,7 @@ def test_largest_of_two_faces_is_taken(
         pictures.append(canvas)
     layout = write_frames(tmp_path / "x", pictures)
     facts = extract_landmarks(layout)
-    if facts["two_faces"]:
-        assert "largest is taken" in caplog.text
+    assert facts["two_faces"] == ("largest is taken" in caplog.text)
     landmarks = np.load(layout.mesh_landmarks)
     assert (landmarks[:, 4, 0] < 256).all()
     assert np.ptp(landmarks[0, :, 1]) > 90
@@ -85,3 +84,12 @@ def test_averaging_looks_lessens_trembling_and_does_not_shift(faces: list[np.nda
     trembling = [np.abs(np.diff(points[:, RIGID, :2], n=2, axis=0)).mean() for points in (bare, averaged)]
     assert trembling[1] < trembling[0]
     assert np.abs((averaged - bare)[..., :2].mean((0, 1))).max() < 0.5
+
+
+def test_the_same_face_found_twice_is_one() -> None:
+    face = np.random.default_rng(0).uniform(0, 100, (478, 3))
+    double, other = face * 0.9 + 5, face * 0.5 + (200, 0, 0)
+    kept = _without_doubles([other, double, face])
+    assert len(kept) == 2
+    assert kept[0] is face
+    assert kept[1] is other
