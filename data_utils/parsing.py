@@ -28,7 +28,7 @@ from data_utils.head_frame import (
 from data_utils.labels import BACKGROUND, HAIR, HEAD, MOUTH, NECK, TORSO, paint
 from data_utils.matting import PersonSegmenter, cut_tails, fill_small_holes, mediapipe_segmenter, sharpen_to_edges
 from data_utils.person_model import PersonModel
-from data_utils.region_model import RegionModel, Sample
+from data_utils.region_model import RegionModel, Sample, smooth_step
 from data_utils.stage import Progress, no_progress
 from gaussian_head.data.layout import SubjectLayout
 from gaussian_head.geometry.landmarks import mouth_aperture
@@ -38,6 +38,8 @@ WORK_PX = 256
 KEY_FRAMES = 32
 NEIGHBOURS = 2
 """Frames on either side that the soft maps are averaged over."""
+BEND, SHIFT = 0.006, 0.03
+"""... less, the more the face turned (what a similarity leaves of the landmarks' motion) or moved; picture widths."""
 MOUTH_OPEN = 0.008
 """Inner lips farther apart than this (face heights) are open."""
 SUPPORT = 0.02
@@ -171,13 +173,15 @@ def _soft_maps(
 
 
 def _maps_of(sample: Sample, regions: RegionModel, model: PersonModel) -> SoftMaps:
-    """Turn class probabilities into the head's side: hair, and skin above the jaw line."""
+    """Turn class probabilities into the head's side: hair, skin above the jaw line, and whatever is beside the face."""
     posterior = regions.posterior(sample)
     height, width = sample.person.shape
     face = face_mask(sample.landmarks, height, width)
     above = above_jaw_mask(sample.landmarks, height, width)
     hair, skin, cloth = posterior
-    head = hair + above * (skin + 0.5 * cloth)
+    across, below = FaceAxes.from_landmarks(sample.landmarks).coordinates(height, width)
+    beside = smooth_step(below, 0.0, -0.2) * smooth_step(np.abs(across), 0.3, 0.42)
+    head = np.maximum(hair + above * (skin + 0.5 * cloth), beside)
     return SoftMaps(np.maximum(model.coverage(sample), face), np.maximum(head, face), hair, skin)
 
 
@@ -186,8 +190,12 @@ def _average(window: dict[int, tuple[ndarray, ndarray]], k: int) -> SoftMaps:
     here, landmarks = window[k]
     carried, still, total = np.zeros_like(here), np.zeros_like(here), 0.0
     for j, (maps, other) in window.items():
-        weight = 1.0 / (1 + abs(j - k))
-        carried += weight * (maps if j == k else warp(maps, similarity(other, landmarks)))
+        move = similarity(other, landmarks)
+        # Neighbours of a fast turn or a cut show another outline: they count less, or nothing.
+        bend = np.abs(other[:, :2] @ move[:, :2].T + move[:, 2] - landmarks[:, :2]).mean() / here.shape[1]
+        shift = np.abs(other[:, :2] - landmarks[:, :2]).mean() / here.shape[1]
+        weight = np.exp(-((bend / BEND) ** 2) - (shift / SHIFT) ** 2) / (1 + abs(j - k))
+        carried += weight * (maps if j == k else warp(maps, move))
         still += weight * maps
         total += weight
     share = carried[..., 1:2] / total

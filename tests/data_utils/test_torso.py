@@ -25,7 +25,7 @@ def made(person: DrawnPerson, tmp_path_factory: pytest.TempPathFactory) -> Subje
     segment_frames(layout, segmenter=person.segment)
     extract_background(layout)
     facts = extract_torso(layout)
-    assert facts["composition_error_of_255"] < 0.5
+    assert 0.1 < facts["plate_share"] < 0.6
     return layout
 
 
