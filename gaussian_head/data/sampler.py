@@ -5,6 +5,7 @@ Draws depend on (seed, step) alone, so that a resumed run sees the same frames.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,11 +49,13 @@ class FrameSampler:
     def draw(self, step: int) -> int:
         """Return the frame number of one step."""
         config = self._config
-        if config.every and step % config.every == config.every - 1 and step < config.stop_share * self._steps:
-            progress = step / (config.stop_share * self._steps)
+        limit = config.stop_share * self._steps
+        if config.every and step % config.every == config.every - 1 and step < limit:
+            progress = step / limit
             width = max(1, round(WINDOW_SHARE * len(self._sorted)))
             first = round(progress * (len(self._sorted) - width))
             pick = np.random.default_rng([self._seed, 1, step]).integers(width)
             return int(self._sorted[first + pick])
-        epoch, position = divmod(step, len(self._frames))
+        raised = min(step, math.ceil(limit)) // config.every if config.every else 0  # draws of the curriculum so far
+        epoch, position = divmod(step - raised, len(self._frames))
         return int(np.random.default_rng([self._seed, 0, epoch]).permutation(self._frames)[position])
