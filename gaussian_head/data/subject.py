@@ -7,6 +7,7 @@ from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,8 +94,8 @@ class Subject:
         self.K = torch.from_numpy(scale_intrinsics(K, self.width / width, self.height / height)).float()
         self.viewmats = torch.eye(4).repeat(self.frames, 1, 1)
         for frame in documents["train"]["frames"] + documents["val"]["frames"]:
-            c2w = np.array(frame["transform_matrix"], dtype=np.float64)
-            self.viewmats[frame["img_id"]] = torch.from_numpy(viewmat_from_c2w(c2w)).float()
+            viewmat = viewmat_from_c2w(frame["transform_matrix"])
+            self.viewmats[frame["img_id"]] = torch.from_numpy(viewmat).float()
         self.action_units = torch.from_numpy(read_action_units(self.layout, self.frames))
         self._check_pictures(numbers)
         self._static_background = resize(read_rgb(self.layout.background), width, height).astype(np.float32)
@@ -110,7 +111,8 @@ class Subject:
         try:
             document = json.loads(path.read_text())
             frames = [
-                {"img_id": int(f["img_id"]), "transform_matrix": f["transform_matrix"]} for f in document["frames"]
+                {"img_id": int(f["img_id"]), "transform_matrix": _camera_to_world(f["transform_matrix"])}
+                for f in document["frames"]
             ]
             return {"focal_len": float(document["focal_len"]), "frames": frames}
         except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
@@ -123,7 +125,13 @@ class Subject:
         path = self.layout.landmarks_3d
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing; run: python -m data_utils.process {self.layout.video}")
-        landmarks = np.load(path, allow_pickle=False)
+        try:
+            landmarks = np.load(path, allow_pickle=False)
+        except (EOFError, ValueError) as error:
+            raise UserError(
+                f"{path} is damaged ({error}); "
+                f"run: python -m data_utils.process {self.layout.video} --only tracking --force"
+            ) from error
         if landmarks.ndim != 3 or landmarks.shape[1:] != (478, 3) or len(landmarks) < self.frames:
             raise UserError(
                 f"{path} must hold [{self.frames} or more, 478, 3] numbers, got {list(landmarks.shape)}; "
@@ -186,3 +194,10 @@ class Subject:
     def _tensor(self, image: np.ndarray) -> UInt8[Tensor, "C H W"]:
         small = resize(image, self.width, self.height)
         return torch.from_numpy(np.ascontiguousarray(small.reshape(self.height, self.width, -1).transpose(2, 0, 1)))
+
+
+def _camera_to_world(rows: Any) -> Float[np.ndarray, "4 4"]:  # noqa: ANN401 -- what the JSON holds
+    matrix = np.array(rows, dtype=np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise ValueError(f"transform_matrix must be 4 x 4 numbers, got {rows}")
+    return matrix
