@@ -1,0 +1,124 @@
+"""The head: what is prepared once equals what is computed anew, and each branch follows what should carry it."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from gaussian_head.geometry.landmarks import INNER_LIPS
+from gaussian_head.model.head import JAW_POINTS, Deformed, Head
+from gaussian_head.model.landmark_space import Condition
+from gaussian_head.model.motion import bind
+
+
+@pytest.fixture
+def head(tiny_head: Head) -> Head:
+    """An own copy whose fields have learned something."""
+    own = copy.deepcopy(tiny_head)
+    for branch in (own.face, own.mouth):
+        torch.nn.init.normal_(branch.field.change, std=0.02)
+    return own
+
+
+def condition(head: Head, displacement: torch.Tensor, code: torch.Tensor | None = None) -> Condition:
+    """A frame of the mean pose whose landmarks are displaced (metres)."""
+    mean = head.space.condition(head.space.mean.clone(), torch.zeros(6))
+    code = torch.zeros(head.space.code_size) if code is None else code
+    return mean._replace(displacement=displacement, code=code)
+
+
+def still(head: Head) -> Condition:
+    return condition(head, torch.zeros(478, 3))
+
+
+def some_condition(head: Head) -> Condition:
+    return condition(head, torch.randn(478, 3) * 0.003, torch.randn(head.space.code_size))
+
+
+def assert_same(one: Deformed, other: Deformed) -> None:
+    for name, a, b in zip(Deformed._fields, one, other, strict=True):
+        assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("part", ["face", "mouth"])
+def test_prepared_once_equals_computed_anew(head, part):
+    branch = getattr(head, part)
+    prepared = branch.prepare()
+    for _ in range(3):
+        frame = some_condition(head)
+        assert_same(branch.deform(prepared, frame), branch.deform(branch.prepare(), frame))
+    kept = [value.clone() for value in prepared]
+    assert all(torch.equal(a, b) for a, b in zip(kept, branch.prepare(), strict=True))  # nothing was edited in place
+
+
+@pytest.mark.parametrize("part", ["face", "mouth"])
+def test_an_untrained_head_at_rest_is_its_gaussians(tiny_head, part):
+    branch = getattr(tiny_head, part)
+    deformed, gaussians = branch.deform(branch.prepare(), still(tiny_head)), branch.gaussians
+    torch.testing.assert_close(deformed.means, gaussians.means)
+    torch.testing.assert_close(deformed.quats, torch.nn.functional.normalize(gaussians.quats))
+    torch.testing.assert_close(deformed.scales, gaussians.scales)
+    torch.testing.assert_close(deformed.opacities, gaussians.opacities)
+    torch.testing.assert_close(deformed.sh, torch.cat([gaussians.sh0, gaussians.shN], 1))
+    assert not deformed.change.any()
+
+
+def test_face_is_carried_by_its_landmarks(tiny_head):
+    face, shift = tiny_head.face, torch.tensor([0.002, -0.004, 0.001])
+    moved = face.deform(face.prepare(), condition(tiny_head, shift.expand(478, 3))).means - face.gaussians.means
+    carried = bind(face.gaussians.means, tiny_head.space.mean).carry(shift.expand(478, 3))
+    share = (moved @ shift) / (carried @ shift)
+    near = carried.norm(dim=1) > 0.5 * shift.norm()
+    assert near.sum() > 400
+    torch.testing.assert_close(moved, share[:, None] * carried, atol=1e-7, rtol=1e-3)  # along with them
+    assert share[near].min() > 0.5  # from the start
+    assert share[near].max() <= 1
+
+
+def place_mouth(head: Head, heights_m: list[float]) -> None:
+    """Put the first mouth Gaussians at heights above the lip line."""
+    line = head.space.mean[torch.from_numpy(INNER_LIPS), 1].mean()
+    with torch.no_grad():
+        head.mouth.gaussians.means[: len(heights_m)] = torch.tensor([[0.0, line + h, 0.03] for h in heights_m])
+
+
+def test_lower_teeth_follow_the_jaw_and_upper_teeth_stay(tiny_head):
+    head = copy.deepcopy(tiny_head)
+    place_mouth(head, [-0.02, -0.012, 0.0, 0.012, 0.02])
+    displacement = torch.zeros(478, 3)
+    displacement[list(JAW_POINTS), 1] = -0.01
+    moved = head.mouth.deform(head.mouth.prepare(), condition(head, displacement)).means - head.mouth.gaussians.means
+    followed = moved[:5, 1] / -0.01
+    assert followed[:2].min() > 0.9
+    assert followed[3:].max() < 0.1
+    assert (followed.diff() < 0).all()
+    assert moved[:, [0, 2]].abs().max() < 1e-8
+
+
+def test_the_skin_around_does_not_pull_the_mouth(head):
+    displacement = torch.full((478, 3), 0.01)
+    displacement[list(JAW_POINTS)] = 0
+    pulled = head.mouth.deform(head.mouth.prepare(), condition(head, displacement))
+    assert_same(pulled, head.mouth.deform(head.mouth.prepare(), still(head)))
+
+
+@pytest.mark.parametrize("part", ["face", "mouth"])
+def test_gradients_reach_gaussians_and_field(head, part):
+    branch = getattr(head, part)
+    deformed = branch.deform(branch.prepare(), some_condition(head))
+    sum(getattr(deformed, name).square().sum() for name in ("means", "quats", "scales", "opacities", "sh")).backward()
+    for name, parameter in branch.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.any() or name == "gaussians.shN", name
+
+
+def test_binding_again_follows_the_gaussians(head):
+    before = head.face.deform(head.face.prepare(), some_condition(head))
+    with torch.no_grad():
+        head.face.gaussians.means[:] = head.space.mean[:1]
+    head.bind()
+    assert (head.face.binding.indices == head.face.binding.indices[0]).all()
+    assert before.means.shape == head.face.gaussians.means.shape
