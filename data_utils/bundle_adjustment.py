@@ -100,6 +100,11 @@ def _second_difference(x: Float[Tensor, "T D"]) -> Float[Tensor, "U D"]:
     return x[2:] - 2 * x[1:-1] + x[:-2]
 
 
+def _gentle(x: Tensor) -> Tensor:
+    """Square of small values, proportional to large ones: a cut or a jerk of the head is not smeared over time."""
+    return 2 * (torch.sqrt(1 + x.square()) - 1)
+
+
 class _Problem:
     """The unknowns of one bundle adjustment and its loss, in pixels."""
 
@@ -145,7 +150,7 @@ class _Problem:
         px_per_m = (self.log_focal.exp() / depth / unit).detach()
         turning = _second_difference(self._euler_like(rotations)) * 0.07 * px_per_m
         moving = _second_difference(self.translations) * px_per_m * self.translations.new_tensor([1.0, 1.0, 0.3])
-        smooth = 0.3 * turning.square().mean() + 0.1 * moving.square().mean()
+        smooth = 0.3 * _gentle(turning).mean() + 0.1 * _gentle(moving).mean()
         prior = 0.05 * (self.log_focal - np.log(PRIOR_FOCAL * self.width)).square()
         prior = prior + 2e3 * self.shape_offset.square().mean()
         if len(self.track.basis):

@@ -33,7 +33,7 @@ STEADY_M = 0.0008
 """Points that move more than this (standard deviation over the clip) count little."""
 NOISE = 8.0
 """Expected intensity difference (0..255) of well aligned frames; larger ones are down-weighted (Cauchy)."""
-LANDMARK_PX = 2.0
+LANDMARK_PX = 0.5
 """Standard deviation, px at 512 px, of the prior that keeps poses near the landmarks' ones."""
 SMOOTHING_FRAMES = 1.2
 """Standard deviation of the filter over time that corrections pass: what single frames claim is noise."""

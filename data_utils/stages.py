@@ -12,8 +12,8 @@ from data_utils.stage import Progress, Stage, per_frame
 from gaussian_head.data.layout import SubjectLayout
 
 StageName = Literal[
-    "audio", "frames", "landmarks", "tracking", "parsing", "background", "torso", "teeth", "action_units",
-    "audio_features",
+    "audio", "frames", "landmarks", "tracking", "parsing", "background", "torso", "hair", "teeth",
+    "action_units", "audio_features",
 ]  # fmt: skip
 STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
 INTAKE: tuple[StageName, ...] = ("audio", "frames", "landmarks")
@@ -48,11 +48,15 @@ def build_stages(layout: SubjectLayout, *, size: int, crop: Crop, extractor: str
         Stage(
             "landmarks", 1, (frames,), (per_frame(layout.landmarks68), landmarks), run("landmarks", "extract_landmarks")
         ),
-        Stage("tracking", 2, (frames, landmarks), (*tracks, *head), run("tracking", "track_head")),
+        Stage("tracking", 3, (frames, landmarks), (*tracks, *head), run("tracking", "track_head")),
         Stage("parsing", 1, (frames, landmarks), (parsing, mattes), run("parsing", "segment_frames")),
         Stage("background", 1, (frames, mattes), (layout.background,), run("background", "extract_background")),
         Stage(
             "torso", 1, (frames, parsing, mattes, landmarks, layout.background), pictures, run("torso", "extract_torso")
+        ),
+        Stage(
+            "hair", 1, (frames, parsing, mattes, layout.track_params, layout.landmarks_3d), (layout.hair_3d,),
+            run("hair_tracking", "track_hair"),
         ),
         Stage("teeth", 1, (frames, landmarks), (per_frame(layout.teeth_mask),), run("teeth", "extract_teeth")),
         Stage(

@@ -69,18 +69,23 @@ class SubjectLayout:
 
     @property
     def mesh_landmarks(self) -> Path:
-        """npy float32 [frames, 478, 3]: x, y in px and MediaPipe's relative z in px; NaN rows where no face was found."""
+        """Npy float32 [frames, 478, 3]: x, y in px and MediaPipe's relative z in px; NaN rows where no face was found."""
         return self.root / "landmarks478.npy"
 
     @property
     def landmarks_3d(self) -> Path:
-        """npy float32 [frames, 478, 3]: pose-free landmarks in the head frame, metres (tracking)."""
+        """Npy float32 [frames, 478, 3]: pose-free landmarks in the head frame, metres (tracking)."""
         return self.root / "lm3d.npy"
 
     @property
     def landmarks_3d_valid(self) -> Path:
-        """npy bool [frames]: False where the landmarks of `lm3d.npy` are interpolated."""
+        """Npy bool [frames]: False where the landmarks of `lm3d.npy` are interpolated."""
         return self.root / "lm3d_valid.npy"
+
+    @property
+    def hair_3d(self) -> Path:
+        """Npy float32 [frames, G, 3]: points that the hair follows, head frame, metres (ours; G = 0 without hair)."""
+        return self.root / "hair3d.npy"
 
     def parsing(self, k: int) -> Path:
         """PNG, the PARSING_* colours."""
@@ -104,7 +109,7 @@ class SubjectLayout:
         return self.root / "torso_imgs" / f"{k}.png"
 
     def teeth_mask(self, k: int) -> Path:
-        """npy bool [H, W], True on teeth."""
+        """Npy bool [H, W], True on teeth."""
         return self.root / "teeth_mask" / f"{k}.npy"
 
     @property
@@ -114,7 +119,7 @@ class SubjectLayout:
 
     @property
     def track_params(self) -> Path:
-        """torch dict of tensors: id, exp, euler [frames, 3] rad, trans [frames, 3] decimetres, focal [1] px."""
+        """Torch dict of tensors: id, exp, euler [frames, 3] rad, trans [frames, 3] decimetres, focal [1] px."""
         return self.root / "track_params.pt"
 
     def transforms(self, split: str) -> Path:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,8 @@ class Frame:
     hair: UInt8[Tensor, "1 H W"]
     mouth: UInt8[Tensor, "1 H W"]
     """The opening between the lips."""
+    matte: UInt8[Tensor, "1 H W"]
+    """The person's soft coverage."""
 
     @property
     def head(self) -> Float[Tensor, "1 H W"]:
@@ -50,7 +53,7 @@ class Frame:
 
     def bytes(self) -> int:
         """Memory the frame holds."""
-        return sum(t.numel() for t in (self.image, self.background, self.face, self.hair, self.mouth))
+        return sum(t.numel() for t in (self.image, self.background, self.face, self.hair, self.mouth, self.matte))
 
 
 class Subject:
@@ -85,6 +88,7 @@ class Subject:
             )
         self.frames = max(numbers) + 1
         self.landmarks = self._landmarks()
+        self.hair = self._hair()
         self.frames = len(self.landmarks)
         height, width = read_rgb(self.layout.gt_image(numbers[0])).shape[:2]
         self._source_size = (width, height)
@@ -102,6 +106,7 @@ class Subject:
         self._cache: OrderedDict[int, Frame] = OrderedDict()
         self._reader = ThreadPoolExecutor(1)
         self._coming: dict[int, Future[Frame]] = {}
+        self._lock = Lock()
         self._cache_bytes = cache_bytes
 
     def _transforms(self, split: str) -> dict:
@@ -139,6 +144,19 @@ class Subject:
             )
         return torch.from_numpy(landmarks.astype(np.float32))
 
+    def _hair(self) -> Float[Tensor, "T G 3"]:
+        """Points that hair follows; none for folders of other tools."""
+        path = self.layout.hair_3d
+        if not path.is_file():
+            return torch.zeros(len(self.landmarks), 0, 3)
+        points = np.load(path, allow_pickle=False)
+        if points.ndim != 3 or points.shape[2] != 3 or len(points) != len(self.landmarks):
+            raise UserError(
+                f"{path} must hold [{len(self.landmarks)}, points, 3] numbers, got {list(points.shape)}; "
+                f"run: python -m data_utils.process {self.layout.video} --only hair --force"
+            )
+        return torch.from_numpy(points.astype(np.float32))
+
     def _check_pictures(self, numbers: list[int]) -> None:
         """Every file the frames will need exists: better now than after an hour."""
         for k in numbers:
@@ -147,21 +165,24 @@ class Subject:
                     raise FileNotFoundError(f"{path} is missing; run: python -m data_utils.process {self.layout.video}")
 
     def frame(self, k: int) -> Frame:
-        """Return frame k's pictures, from the cache or from disk."""
-        if k in self._cache:
-            self._cache.move_to_end(k)
-            return self._cache[k]
-        coming = self._coming.pop(k, None)
+        """Return frame k's pictures, from the cache or from disk. Threads may call this at once."""
+        with self._lock:
+            if k in self._cache:
+                self._cache.move_to_end(k)
+                return self._cache[k]
+            coming = self._coming.pop(k, None)
         frame = coming.result() if coming else self._load(k)
-        self._cache[k] = frame
-        while len(self._cache) > 1 and len(self._cache) * frame.bytes() > self._cache_bytes:
-            self._cache.popitem(last=False)
+        with self._lock:
+            self._cache[k] = frame
+            while len(self._cache) > 1 and len(self._cache) * frame.bytes() > self._cache_bytes:
+                self._cache.popitem(last=False)
         return frame
 
     def prefetch(self, k: int) -> None:
         """Start reading frame k in the background, so that `frame(k)` finds it ready."""
-        if k not in self._cache and k not in self._coming:
-            self._coming[k] = self._reader.submit(self._load, k)
+        with self._lock:
+            if k not in self._cache and k not in self._coming:
+                self._coming[k] = self._reader.submit(self._load, k)
 
     def _load(self, k: int) -> Frame:
         image = self._read(self.layout.gt_image(k), read_rgb)
@@ -174,6 +195,7 @@ class Subject:
             index=k,
             image=self._tensor(image),
             background=self._tensor(self._background(k)),
+            matte=self._tensor(self._matte(k)),
             **{name: self._tensor(region[..., None]) for name, region in regions.items()},
         )
 
@@ -181,6 +203,13 @@ class Subject:
         torso = self._read(self.layout.torso_image(k), read_rgba).astype(np.float32)
         alpha = torso[..., 3:] / 255
         return np.rint(torso[..., :3] * alpha + self._static_background * (1 - alpha)).astype(np.uint8)
+
+    def _matte(self, k: int) -> UInt8[np.ndarray, "H W 1"]:
+        """Read the person's matte; folders of other tools have none, and their masks are taken as they are."""
+        path = self.layout.matte(k)
+        if not path.is_file():
+            return np.full((self._source_size[1], self._source_size[0], 1), 255, np.uint8)
+        return self._read(path, read_rgb)[..., :1]
 
     def _read(self, path: Path, reader) -> np.ndarray:  # noqa: ANN001 -- read_rgb or read_rgba
         image = reader(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -31,11 +32,14 @@ class DrivingSequence:
     """Face mesh, head frame, metres."""
     action_units: Float[Tensor, "T 6"]
     """Intensities 0..5 of EXPRESSION_ACTION_UNITS."""
+    hair: Float[Tensor, "T G 3"]
+    """Points that the hair follows, head frame, metres."""
     frame_index: Int[Tensor, " T"]
     """The subject's frame that supplies torso and background."""
     width: int
     height: int
     fps: float | int = VIDEO_FPS
+    PARTS: ClassVar = ("viewmats", "landmarks", "action_units", "hair", "frame_index")
 
     def __post_init__(self) -> None:
         """Refuse parts of different lengths.
@@ -43,7 +47,7 @@ class DrivingSequence:
         Raises:
             UserError: Some parts have more frames than others.
         """
-        lengths = {name: len(getattr(self, name)) for name in ("viewmats", "landmarks", "action_units", "frame_index")}
+        lengths = {name: len(getattr(self, name)) for name in self.PARTS}
         if len(set(lengths.values())) != 1:
             told = ", ".join(f"{name} {length}" for name, length in lengths.items())
             raise UserError(
@@ -59,6 +63,7 @@ class DrivingSequence:
             K=subject.K,
             landmarks=subject.landmarks[index],
             action_units=subject.action_units[index],
+            hair=subject.hair[index],
             frame_index=index,
             width=subject.width,
             height=subject.height,
@@ -118,6 +123,7 @@ class DrivingSequence:
             viewmats=_between(self.viewmats[low], self.viewmats[high], share),
             landmarks=torch.lerp(self.landmarks[low], self.landmarks[high], share[:, None, None]),
             action_units=torch.lerp(self.action_units[low], self.action_units[high], share[:, None]),
+            hair=torch.lerp(self.hair[low], self.hair[high], share[:, None, None]),
             frame_index=self.frame_index[positions.round().long().clamp(0, len(self) - 1)],
         )
 

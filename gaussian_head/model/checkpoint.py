@@ -43,7 +43,7 @@ class Checkpoint:
         tensors = load_file(self.folder / "head.safetensors")
         config = from_json(HeadConfig, self.document["head"])
         sets = [Gaussians(len(tensors[f"{part}.gaussians.means"]), config.sh_degree) for part in ("face", "mouth")]
-        head = Head(config, *sets)
+        head = Head(config, *sets, hair_points=len(tensors["space.hair_mean"]))
         head.load_state_dict(tensors)
         head.bind()
         return head

@@ -22,6 +22,8 @@ POSITION_SCALE = 1e-2
 """Unit of the fields' position outputs: a centimetre."""
 JAW_POINTS = (152, 148, 377, 17, 14, 200)
 """Chin and lower lip: their mean displacement is the jaw's."""
+SKIN_M, SKIN_BLEND_M = 0.012, 0.004
+"""Gaussians farther than this from every landmark are hair; and the width of the transition."""
 JAW_BLEND_M = 0.003
 """Height over which the jaw's pull fades from the lower teeth to the upper."""
 
@@ -36,7 +38,7 @@ class HeadConfig:
     """Principal components of the landmarks in the expression code."""
     action_units: int = 6
     """Action units in the expression code."""
-    hidden: int = 48
+    hidden: int = 32
     """Width of the motion fields."""
     bound_m: float = 0.25
     """Half width of the fields' grids around the head's centre."""
@@ -50,7 +52,7 @@ class Prepared(NamedTuple):
     """What a branch computes from its Gaussians alone."""
 
     regions: Float[Tensor, "N H"]
-    gate: Float[Tensor, " N"]
+    gates: Float[Tensor, "N 2"]
     scales: Float[Tensor, "N 3"]
     opacities: Float[Tensor, " N"]
 
@@ -80,17 +82,17 @@ class Branch(nn.Module):
 
     def prepare(self) -> Prepared:
         """Compute what depends only on the Gaussians."""
-        regions, gate = self.field.regions(self.gaussians.means.detach())
-        return Prepared(regions, self._gate(gate), self.gaussians.scales, self.gaussians.opacities)
+        regions, gates = self.field.regions(self.gaussians.means.detach())
+        return Prepared(regions, self._gates(gates), self.gaussians.scales, self.gaussians.opacities)
 
-    def _gate(self, logits: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    def _gates(self, logits: Float[Tensor, "N 2"]) -> Float[Tensor, "N 2"]:
         raise NotImplementedError
 
     def _move(self, prepared: Prepared, carried: Float[Tensor, "N 3"], code: Float[Tensor, " C"]) -> Deformed:
         change = self.field(prepared.regions, code)
         g = self.gaussians
         return Deformed(
-            means=g.means + prepared.gate[:, None] * carried + POSITION_SCALE * change[:, :3],
+            means=g.means + carried + POSITION_SCALE * change[:, :3],
             quats=nn.functional.normalize(g.quats, dim=1) + change[:, 3:7],
             scales=prepared.scales * change[:, 7:10].exp(),
             opacities=prepared.opacities,
@@ -100,23 +102,32 @@ class Branch(nn.Module):
 
 
 class FaceBranch(Branch):
-    """Everything of the head but the inner mouth; carried by the landmarks around each Gaussian."""
+    """Everything of the head but the inner mouth; skin follows the landmarks, hair its own points."""
 
     def __init__(self, config: HeadConfig, gaussians: Gaussians) -> None:
         """Make an unbound branch; `bind` it before use and whenever its Gaussians are added or removed."""
         super().__init__(config, gaussians, config.face_resolutions, extra_code=0)
-        self.binding: Binding | None = None
+        self.skin: Binding | None = None
+        self.strands: Binding | None = None
+        self.register_buffer("off_skin", torch.zeros(len(gaussians)), persistent=False)
 
-    def bind(self, mean_landmarks: Float[Tensor, "478 3"]) -> None:
-        """Tie the Gaussians to the landmarks near them."""
-        self.binding = bind(self.gaussians.means, mean_landmarks)
+    def bind(self, mean_landmarks: Float[Tensor, "478 3"], mean_hair: Float[Tensor, "G 3"]) -> None:
+        """Tie the Gaussians to the landmarks and hair points near them."""
+        means = self.gaussians.means.detach()
+        self.skin = bind(means, mean_landmarks, sigma_m=0.005, rest=0.05, neighbours=8)
+        self.strands = bind(means, mean_hair, sigma_m=0.015, rest=0.02, neighbours=6)
+        self.off_skin = torch.cdist(means, mean_landmarks).amin(1)
 
     def deform(self, prepared: Prepared, condition: Condition) -> Deformed:
-        """Apply one frame's landmarks and code."""
-        return self._move(prepared, self.binding.carry(condition.displacement), condition.code)
+        """Apply one frame's landmarks, hair points and code."""
+        carried = prepared.gates[:, :1] * self.skin.carry(condition.displacement)
+        carried = carried + prepared.gates[:, 1:] * self.strands.carry(condition.hair)
+        return self._move(prepared, carried, condition.code)
 
-    def _gate(self, logits: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-        return torch.sigmoid(logits + 2.0)
+    def _gates(self, logits: Float[Tensor, "N 2"]) -> Float[Tensor, "N 2"]:
+        # Until learned better: skin follows its landmarks, and what is away from them the hair.
+        hair = (self.off_skin - SKIN_M) / SKIN_BLEND_M
+        return torch.sigmoid(logits + torch.stack([torch.full_like(hair, 2.0), hair], 1))
 
 
 class MouthBranch(Branch):
@@ -135,31 +146,31 @@ class MouthBranch(Branch):
         """Apply one frame's landmarks and code."""
         jaw = condition.displacement[list(JAW_POINTS)].mean(0)
         code = torch.cat([condition.code, 100 * jaw])  # in centimetres, about as large as the code
-        return self._move(prepared, jaw.expand(len(self.gaussians), 3), code)
+        return self._move(prepared, prepared.gates[:, :1] * jaw, code)
 
-    def _gate(self, logits: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    def _gates(self, logits: Float[Tensor, "N 2"]) -> Float[Tensor, "N 2"]:
         below = (self.lip_line - self.gaussians.means[:, 1]) / JAW_BLEND_M
-        return torch.sigmoid(logits + below)
+        return torch.sigmoid(logits + below[:, None])
 
 
 class Head(nn.Module):
     """A person's head: its landmark space, its face and its mouth."""
 
-    def __init__(self, config: HeadConfig, face: Gaussians, mouth: Gaussians) -> None:
+    def __init__(self, config: HeadConfig, face: Gaussians, mouth: Gaussians, hair_points: int = 0) -> None:
         """Assemble the parts; `fit_landmarks` or a checkpoint completes them."""
         super().__init__()
         self.config = config
-        self.space = LandmarkSpace(config.components, config.action_units)
+        self.space = LandmarkSpace(config.components, config.action_units, hair_points)
         self.face = FaceBranch(config, face)
         self.mouth = MouthBranch(config, mouth)
 
-    def fit_landmarks(self, landmarks: Float[Tensor, "T 478 3"]) -> float:
+    def fit_landmarks(self, landmarks: Float[Tensor, "T 478 3"], hair: Float[Tensor, "T G 3"]) -> float:
         """Learn the landmark space from the training frames; return the variance it explains."""
-        explained = self.space.fit(landmarks)
+        explained = self.space.fit(landmarks, hair)
         self.bind()
         return explained
 
     def bind(self) -> None:
         """Tie both branches to the mean landmarks; needed after loading and after adding or removing Gaussians."""
-        self.face.bind(self.space.mean)
+        self.face.bind(self.space.mean, self.space.hair_mean)
         self.mouth.set_lip_line(self.space.mean)

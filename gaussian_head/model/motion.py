@@ -16,11 +16,7 @@ from torch import Tensor, nn
 
 from gaussian_head.model.tri_plane import TriPlane
 
-CARRIER_SIGMA_M = 0.012
-"""Reach of a landmark's pull."""
-CARRIER_REST = 0.05
-"""Weight of standing still beside the landmarks' weights: far from the face nothing is carried."""
-NEIGHBOURS = 8
+GATES = 2
 
 
 class MotionField(nn.Module):
@@ -29,15 +25,17 @@ class MotionField(nn.Module):
     def __init__(self, code_size: int, outputs: int, resolutions: tuple[int, ...], hidden: int, bound: float) -> None:
         """Make a field that changes nothing yet (its last layer is zero)."""
         super().__init__()
-        self.encoder = TriPlane(resolutions, features=6, bound=bound)
-        self.place = nn.Sequential(nn.Linear(self.encoder.size + 3, hidden), nn.ReLU(), nn.Linear(hidden, hidden + 1))
+        self.encoder = TriPlane(resolutions, features=4, bound=bound)
+        self.place = nn.Sequential(
+            nn.Linear(self.encoder.size + 3, hidden), nn.ReLU(), nn.Linear(hidden, hidden + GATES)
+        )
         self.expression = nn.Sequential(nn.Linear(code_size, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
         self.change = nn.Parameter(torch.zeros(hidden, outputs))
 
-    def regions(self, means: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N H"], Float[Tensor, " N"]]:
-        """Encode places (metres): features, and a gate logit that says how much the carrier moves them."""
+    def regions(self, means: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N H"], Float[Tensor, "N 2"]]:
+        """Encode places (metres): features, and logits of how much each of two carriers moves them."""
         features = self.place(torch.cat([self.encoder(means), means / self.encoder.bound], 1))
-        return features[:, :-1], features[:, -1]
+        return features[:, :-GATES], features[:, -GATES:]
 
     def forward(self, regions: Float[Tensor, "N H"], code: Float[Tensor, " C"]) -> Float[Tensor, "N O"]:
         """Return the changes of every Gaussian for one expression code."""
@@ -47,18 +45,33 @@ class MotionField(nn.Module):
 class Binding(NamedTuple):
     """Which landmarks pull each Gaussian, and how strongly."""
 
-    indices: Int[Tensor, "N 8"]
-    weights: Float[Tensor, "N 8"]
+    indices: Int[Tensor, "N M"]
+    weights: Float[Tensor, "N M"]
 
-    def carry(self, displacement: Float[Tensor, "478 3"]) -> Float[Tensor, "N 3"]:
+    def carry(self, displacement: Float[Tensor, "L 3"]) -> Float[Tensor, "N 3"]:
         """Blend the landmarks' displacements (metres) for each Gaussian."""
+        if not len(displacement):
+            return displacement.new_zeros(len(self.indices), 3)
         return nn.functional.embedding_bag(self.indices, displacement, per_sample_weights=self.weights, mode="sum")
 
 
-def bind(means: Float[Tensor, "N 3"], landmarks: Float[Tensor, "478 3"]) -> Binding:
-    """Bind Gaussians at `means` to their nearest landmarks (metres, head frame)."""
-    points = means.detach().cpu().numpy()
-    distances, indices = cKDTree(landmarks.detach().cpu().numpy()).query(points, k=NEIGHBOURS)
-    pull = torch.from_numpy(distances).float().div(CARRIER_SIGMA_M).square().mul(-0.5).exp()
-    weights = pull / (pull.sum(1, keepdim=True) + CARRIER_REST)
+def bind(
+    means: Float[Tensor, "N 3"], landmarks: Float[Tensor, "L 3"], sigma_m: float, rest: float, neighbours: int
+) -> Binding:
+    """Bind Gaussians at `means` to their nearest landmarks (metres, head frame).
+
+    Args:
+        means: The Gaussians.
+        landmarks: Where the landmarks are in the mean face.
+        sigma_m: Reach of a landmark's pull.
+        rest: Weight of standing still beside the landmarks' weights: what is far from them is not carried.
+        neighbours: Landmarks that pull one Gaussian.
+    """
+    neighbours = min(neighbours, len(landmarks))
+    if not neighbours:
+        return Binding(torch.zeros(len(means), 0, dtype=torch.long), torch.zeros(len(means), 0))
+    tree = cKDTree(landmarks.detach().cpu().numpy())
+    distances, indices = tree.query(means.detach().cpu().numpy(), k=list(range(1, neighbours + 1)))
+    pull = torch.from_numpy(distances).float().div(sigma_m).square().mul(-0.5).exp()
+    weights = pull / (pull.sum(1, keepdim=True) + rest)
     return Binding(torch.from_numpy(indices).to(means.device), weights.to(means.device))

@@ -37,7 +37,7 @@ class DensifyConfig:
     """How much the opacity bar rises."""
     max_scale: float = 0.1
     """Gaussians larger than this share of the extent are removed."""
-    max_gaussians: int = 20_000
+    max_gaussians: int = 16_000
     """No Gaussians are added beyond this number."""
 
     def __post_init__(self) -> None:

@@ -49,8 +49,9 @@ def create_head(subject: Subject, config: FitConfig) -> Head:
         sample_hair(hair, mean, config.face.hair_gaussians, rng),
     ])  # fmt: skip
     mouth = sample_mouth(landmarks, config.mouth.gaussians, rng)
-    head = Head(config.head, *(_gaussians(points, photos, config.head.sh_degree) for points in (face, mouth)))
-    explained = head.fit_landmarks(subject.landmarks[subject.train])
+    sets = [_gaussians(points, photos, config.head.sh_degree) for points in (face, mouth)]
+    head = Head(config.head, *sets, hair_points=subject.hair.shape[1])
+    explained = head.fit_landmarks(subject.landmarks[subject.train], subject.hair[subject.train])
     logger.info(
         "%d expression components explain %.1f %% of the landmarks' motion.", config.head.components, 100 * explained
     )

@@ -7,10 +7,11 @@ A stage says which parameters learn at which rate, what a step minimizes, and wh
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from gaussian_head.data.sampler import CurriculumConfig, FrameSampler
@@ -23,7 +24,18 @@ from gaussian_head.model.landmark_space import Condition
 from gaussian_head.render.composite import over
 from gaussian_head.render.view import Eye, render_branch
 from gaussian_head.training.densify import Densifier, DensifyConfig
-from gaussian_head.training.losses import coverage, dilate, erode, photometric
+from gaussian_head.training.losses import coverage, dilate, photometric
+
+
+class View(NamedTuple):
+    """One rendered frame of a step."""
+
+    losses: dict[str, Tensor]
+    """Weighted losses, named for the log; their sum is minimized."""
+    means2d: Float[Tensor, "N 2"] | None = None
+    """Leaf whose gradient is the screen-space one that densification needs."""
+    radii: Int[Tensor, " N"] | None = None
+
 
 Group = dict[str, object]
 """One optimizer group: `params` (a single tensor), `name`, `lr`, `weight_decay`."""
@@ -48,7 +60,18 @@ class RateConfig:
 
 
 @dataclass(frozen=True)
-class MouthConfig:
+class StageConfig:
+    """What every stage has."""
+
+    steps: int = 1_000
+    """Optimizer steps."""
+    views: int = 2
+    """Frames a step; each is rendered in a thread of its own, which small operators use better than inner loops do."""
+    rates: RateConfig = field(default_factory=RateConfig)
+
+
+@dataclass(frozen=True)
+class MouthConfig(StageConfig):
     """The inner mouth, alone, in the pictures' mouth regions."""
 
     steps: int = 2_000
@@ -58,37 +81,37 @@ class MouthConfig:
     """Share of the run before motion is learned."""
     coverage_weight: float = 0.1
     """Weight of filling the mouth and staying inside the lips."""
-    rates: RateConfig = field(default_factory=RateConfig)
+    motion_weight: float = 1e-3
+    """Weight of the field's mean absolute output."""
     densify: DensifyConfig = field(default_factory=lambda: DensifyConfig(gradient_threshold=2e-4, max_gaussians=4_000))
     curriculum: CurriculumConfig = field(default_factory=lambda: CurriculumConfig(every=3))
 
 
 @dataclass(frozen=True)
-class FaceConfig:
-    """Everything of the head but the inner mouth, over the mouth and the true background."""
+class FaceConfig(StageConfig):
+    """Everything of the head but the inner mouth, over the true mouth and background."""
 
     steps: int = 9_000
-    skin_gaussians: int = 8_000
+    skin_gaussians: int = 6_000
     """Gaussians to start with on the face mesh."""
-    hair_gaussians: int = 8_000
+    hair_gaussians: int = 6_000
     """Gaussians to start with on the rest of the head."""
     static_share: float = 0.03
     """Share of the run before motion is learned."""
-    coverage_weight: float = 0.05
-    """Weight of filling the head and staying inside it."""
+    coverage_weight: float = 0.1
+    """Weight of covering the head as softly as its matte, and nothing else."""
     motion_weight: float = 1e-3
     """Weight of the field's mean absolute output."""
     jitter_m: float = 2e-4
     """Standard deviation of noise on the landmarks, metres."""
     code_noise: float = 0.05
     """Standard deviation of noise on the expression code, in its standard deviations."""
-    rates: RateConfig = field(default_factory=RateConfig)
     densify: DensifyConfig = field(default_factory=DensifyConfig)
     curriculum: CurriculumConfig = field(default_factory=lambda: CurriculumConfig(every=15))
 
 
 @dataclass(frozen=True)
-class FuseConfig:
+class FuseConfig(StageConfig):
     """Colours of both branches and the face's opacity, on full frames; geometry and motion are frozen."""
 
     steps: int = 1_500
@@ -101,23 +124,24 @@ class Stage:
     name: str
     sampler: FrameSampler
 
-    def __init__(self, head: Head, subject: Subject, steps: int, rates: RateConfig, seed: int) -> None:
+    def __init__(self, head: Head, subject: Subject, config: StageConfig, seed: int) -> None:
         self.head = head
         self.subject = subject
-        self.steps = steps
-        self.rates = rates
+        self.config = config
+        self.steps = config.steps
+        self.views = config.views
         self.seed = seed
 
     def groups(self) -> list[Group]:
         """Return the parameters that learn, each with its rate."""
         raise NotImplementedError
 
-    def losses(self, step: int) -> dict[str, Tensor]:
-        """Return the step's weighted losses, named for the log; their sum is minimized."""
+    def view(self, draw: int) -> View:
+        """Render one frame and compare it; `draw` counts views over the whole run. Threads may call this at once."""
         raise NotImplementedError
 
-    def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
-        """Change the set of Gaussians, once `step` steps are finished."""
+    def after_step(self, step: int, optimizer: torch.optim.Optimizer, views: list[View]) -> None:
+        """Change the set of Gaussians, once `step` steps are finished; the views carry their gradients."""
 
     def state(self) -> dict[str, Tensor]:
         """Return what resuming needs beside parameters and optimizer."""
@@ -126,18 +150,18 @@ class Stage:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Inverse of `state`."""
 
-    def _draw(self, step: int) -> tuple[int, Frame]:
-        """Return the step's frame, and have the next one read meanwhile."""
-        k = self.sampler.draw(step)
+    def _draw(self, draw: int) -> tuple[int, Frame]:
+        """Return a view's frame, and have that of the next step read meanwhile."""
+        k = self.sampler.draw(draw)
         frame = self.subject.frame(k)
-        self.subject.prefetch(self.sampler.draw(step + 1))
+        self.subject.prefetch(self.sampler.draw(draw + self.views))
         return k, frame
 
-    def _generator(self, step: int) -> torch.Generator:
-        return torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + step)
+    def _generator(self, draw: int) -> torch.Generator:
+        return torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + draw)
 
     def _branch_groups(self, branch: Branch, prefix: str) -> list[Group]:
-        rates = self.rates
+        rates = self.config.rates
         groups = [
             {"params": [getattr(branch.gaussians, name)], "name": f"{prefix}.gaussians.{name}",
              "lr": getattr(rates, name), "weight_decay": 0.0}
@@ -152,7 +176,8 @@ class Stage:
         return groups
 
     def _condition(self, k: int) -> Condition:
-        return self.head.space.condition(self.subject.landmarks[k], self.subject.action_units[k])
+        subject = self.subject
+        return self.head.space.condition(subject.landmarks[k], subject.action_units[k], subject.hair[k])
 
     def _eye(self, k: int) -> Eye:
         subject = self.subject
@@ -172,12 +197,15 @@ class MouthStage(Stage):
 
     def __init__(self, head: Head, subject: Subject, config: MouthConfig, seed: int) -> None:
         """Sort the frames by mouth opening; frames without an open mouth are left out where others exist."""
-        super().__init__(head, subject, config.steps, config.rates, seed)
-        self.config = config
+        super().__init__(head, subject, config, seed)
         opening = mouth_aperture(subject.landmarks.numpy())[subject.train]
         open_frames = np.asarray(subject.train)[opening >= np.quantile(opening, 0.3)].tolist()
         self.sampler = FrameSampler(
-            open_frames, mouth_aperture(subject.landmarks.numpy())[open_frames], config.curriculum, config.steps, seed
+            open_frames,
+            mouth_aperture(subject.landmarks.numpy())[open_frames],
+            config.curriculum,
+            config.steps * config.views,
+            seed,
         )
         self.densifier = Densifier(config.densify, head.mouth.gaussians, config.steps)
         self.box = self._largest_box()
@@ -186,30 +214,31 @@ class MouthStage(Stage):
         """The mouth branch."""
         return self._branch_groups(self.head.mouth, "mouth")
 
-    def losses(self, step: int) -> dict[str, Tensor]:
+    def view(self, draw: int) -> View:
         """Colour inside the opening; coverage there and nowhere outside the lips."""
-        k, frame = self._draw(step)
+        k, frame = self._draw(draw)
         left, top = self._corner(k)
         width, height = self.box
         eye = self._eye(k).crop(left, top, width, height)
         window = (slice(None), slice(top, top + height), slice(left, left + width))
         target, opening = frame.image[window].float() / 255, frame.mouth[window]
         mouth = opening.float() / 255
-        moving = step >= self.config.static_share * self.steps
+        moving = draw >= self.config.static_share * self.steps * self.views
         deformed = self._deform(self.head.mouth, self._condition(k), moving=moving)
-        self._means2d = torch.zeros_like(deformed.means[:, :2], requires_grad=True)
-        view = render_branch(deformed, eye, self._means2d)
-        self._radii = view.radii
+        means2d = torch.zeros_like(deformed.means[:, :2], requires_grad=True)
+        view = render_branch(deformed, eye, means2d)
         outside = 1 - dilate(opening, max(2, self.subject.width // 64)).float() / 255
-        return {
+        losses = {
             "color": photometric(view.color, target, mouth),
             "coverage": self.config.coverage_weight * coverage(view.alpha, mouth, outside),
-            "motion": 1e-3 * deformed.change.abs().mean(),
+            "motion": self.config.motion_weight * deformed.change.abs().mean(),
         }
+        return View(losses, means2d, view.radii)
 
-    def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+    def after_step(self, step: int, optimizer: torch.optim.Optimizer, views: list[View]) -> None:
         """Densify on schedule."""
-        self.densifier.observe(self._means2d.grad, self._radii)
+        for view in views:
+            self.densifier.observe(view.means2d.grad, view.radii)
         if self.densifier.due(step):
             self.densifier.update(step, optimizer, "mouth.gaussians.", self.seed)
 
@@ -241,48 +270,43 @@ class MouthStage(Stage):
 
 
 class FaceStage(Stage):
-    """Fit skin and hair over the finished mouth and the frame's own torso and background."""
+    """Fit skin and hair over the frame's own mouth, torso and background."""
 
     name = "face"
 
     def __init__(self, head: Head, subject: Subject, config: FaceConfig, seed: int) -> None:
         """Sort the frames by blink for the curriculum."""
-        super().__init__(head, subject, config.steps, config.rates, seed)
-        self.config = config
+        super().__init__(head, subject, config, seed)
         blink = subject.action_units[subject.train, EXPRESSION_ACTION_UNITS.index(45)].numpy()
-        self.sampler = FrameSampler(subject.train, blink, config.curriculum, config.steps, seed)
+        self.sampler = FrameSampler(subject.train, blink, config.curriculum, config.steps * config.views, seed)
         self.densifier = Densifier(config.densify, head.face.gaussians, config.steps)
-        with torch.no_grad():
-            self._mouth = head.mouth.prepare()
 
     def groups(self) -> list[Group]:
         """The face branch."""
         return self._branch_groups(self.head.face, "face")
 
-    def losses(self, step: int) -> dict[str, Tensor]:
+    def view(self, draw: int) -> View:
         """The whole frame against the composite; coverage of the head without its mouth; small field outputs."""
-        k, frame = self._draw(step)
-        condition = self._noisy(self._condition(k), step)
-        eye = self._eye(k)
-        with torch.no_grad():
-            mouth = render_branch(self.head.mouth.deform(self._mouth, condition), eye)
-            behind = over(mouth.color, mouth.alpha, frame.background.float() / 255)
-        moving = step >= self.config.static_share * self.steps
+        k, frame = self._draw(draw)
+        condition, eye = self._noisy(self._condition(k), draw), self._eye(k)
+        target = frame.image.float() / 255
+        behind = torch.lerp(frame.background.float() / 255, target, frame.mouth.float() / 255)
+        moving = draw >= self.config.static_share * self.steps * self.views
         deformed = self._deform(self.head.face, condition, moving=moving)
-        self._means2d = torch.zeros_like(deformed.means[:, :2], requires_grad=True)
-        view = render_branch(deformed, eye, self._means2d)
-        self._radii = view.radii
+        means2d = torch.zeros_like(deformed.means[:, :2], requires_grad=True)
+        view = render_branch(deformed, eye, means2d)
         color = over(view.color, view.alpha, behind)
-        opaque, empty = head_regions(frame)
-        return {
-            "color": photometric(color, frame.image.float() / 255),
-            "coverage": self.config.coverage_weight * coverage(view.alpha, opaque, empty),
+        losses = {
+            "color": photometric(color, target),
+            "coverage": self.config.coverage_weight * (view.alpha - face_coverage(frame)).abs().mean(),
             "motion": self.config.motion_weight * deformed.change.abs().mean(),
         }
+        return View(losses, means2d, view.radii)
 
-    def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+    def after_step(self, step: int, optimizer: torch.optim.Optimizer, views: list[View]) -> None:
         """Densify on schedule, and bind the changed set again."""
-        self.densifier.observe(self._means2d.grad, self._radii)
+        for view in views:
+            self.densifier.observe(view.means2d.grad, view.radii)
         if self.densifier.due(step):
             self.densifier.update(step, optimizer, "face.gaussians.", self.seed)
             self.head.bind()
@@ -290,11 +314,11 @@ class FaceStage(Stage):
     state = MouthStage.state
     restore = MouthStage.restore
 
-    def _noisy(self, condition: Condition, step: int) -> Condition:
-        generator = self._generator(step)
+    def _noisy(self, condition: Condition, draw: int) -> Condition:
+        generator = self._generator(draw)
         noise = torch.randn(condition.displacement.shape, generator=generator) * self.config.jitter_m
         code = torch.randn(condition.code.shape, generator=generator) * self.config.code_noise
-        return Condition(condition.displacement + noise, condition.code + code)
+        return Condition(condition.displacement + noise, condition.code + code, condition.hair)
 
 
 class FuseStage(Stage):
@@ -304,9 +328,9 @@ class FuseStage(Stage):
 
     def __init__(self, head: Head, subject: Subject, config: FuseConfig, seed: int) -> None:
         """Freeze everything else."""
-        super().__init__(head, subject, config.steps, config.rates, seed)
+        super().__init__(head, subject, config, seed)
         self.sampler = FrameSampler(
-            subject.train, np.zeros(len(subject.train)), CurriculumConfig(every=0), config.steps, seed
+            subject.train, np.zeros(len(subject.train)), CurriculumConfig(every=0), config.steps * config.views, seed
         )
 
     def groups(self) -> list[Group]:
@@ -316,20 +340,17 @@ class FuseStage(Stage):
         both = self._branch_groups(self.head.face, "face") + self._branch_groups(self.head.mouth, "mouth")
         return [group for group in both if group["name"] in chosen]
 
-    def losses(self, step: int) -> dict[str, Tensor]:
+    def view(self, draw: int) -> View:
         """The whole frame against face over mouth over background."""
-        k, frame = self._draw(step)
+        k, frame = self._draw(draw)
         condition, eye = self._condition(k), self._eye(k)
         mouth = render_branch(self._deform(self.head.mouth, condition, moving=True), eye)
         face = render_branch(self._deform(self.head.face, condition, moving=True), eye)
         behind = over(mouth.color, mouth.alpha, frame.background.float() / 255)
-        return {"color": photometric(over(face.color, face.alpha, behind), frame.image.float() / 255)}
+        return View({"color": photometric(over(face.color, face.alpha, behind), frame.image.float() / 255)})
 
 
-def head_regions(frame: Frame) -> tuple[Float[Tensor, "1 H W"], Float[Tensor, "1 H W"]]:
-    """Return where the face must cover fully and where not at all; a soft band between is left to the colours."""
-    radius = max(1, frame.image.shape[2] // 128)
-    head = (frame.face.int() + frame.hair + frame.mouth).clamp(max=255).byte()
-    opaque = erode(head, radius).float() * (255 - dilate(frame.mouth, radius)).float() / 255**2
-    empty = ((255 - dilate(head, radius)).float() + erode(frame.mouth, radius)).clamp(max=255) / 255
-    return opaque, empty
+def face_coverage(frame: Frame) -> Float[Tensor, "1 H W"]:
+    """Return how much the face branch should cover of each pixel: face and hair, softly where the person's matte is."""
+    head = (frame.face.int() + frame.hair).clamp(max=255)
+    return head * frame.matte.float() / 255**2

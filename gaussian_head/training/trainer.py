@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from gaussian_head.model.checkpoint import find_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
-from gaussian_head.training.stages import Stage
+from gaussian_head.training.stages import Stage, View
 
 logger = logging.getLogger(__name__)
 NAN_LIMIT = 20
@@ -79,13 +80,14 @@ class Trainer:
             stage.restore(tensors)
         writer = SummaryWriter(str(folder), purge_step=first)
         bad, clock = 0, time.perf_counter()
+        workers = ThreadPoolExecutor(stage.views)
         for step in self._progress(range(first, stage.steps), stage.steps, stage.name, first):
-            decay = stage.rates.final_share ** (step / stage.steps)
+            decay = stage.config.rates.final_share ** (step / stage.steps)
             for group in optimizer.param_groups:
                 group["lr"] = initial[group["name"]] * decay
-            losses = stage.losses(step)
             done = step + 1
-            bad = 0 if self._learn(stage, optimizer, losses, done) else bad + 1
+            views = list(workers.map(stage.view, range(step * stage.views, done * stage.views)))
+            bad = 0 if self._learn(stage, optimizer, views, workers, done) else bad + 1
             if bad == NAN_LIMIT:
                 raise FloatingPointError(
                     f"{stage.name}: {NAN_LIMIT} losses in a row were not finite; "
@@ -93,31 +95,50 @@ class Trainer:
                 )
             if done % self.config.log_every == 0:
                 writer.add_scalar("time/step_ms", (time.perf_counter() - clock) * 1e3 / self.config.log_every, done)
-                self._log(writer, stage, losses, done)
+                self._log(writer, stage, views[0].losses, done)
                 clock = time.perf_counter()
             if done % self.config.save_every == 0 or done == stage.steps:
+                stage.head.bind()  # as loading does, so that a continued run goes on from the same head
                 training = optimizer_tensors(optimizer) | stage.state()
                 save_checkpoint(folder, stage.head, done, document, training)
             if done % self.config.validate_every == 0 or done == stage.steps:
                 self._validate(stage, done, writer)
                 clock = time.perf_counter()
+        workers.shutdown()
         writer.close()
 
     @staticmethod
-    def _learn(stage: Stage, optimizer: torch.optim.Optimizer, losses: dict[str, torch.Tensor], done: int) -> bool:
-        """Take one step, unless the loss is not finite; say whether it was taken."""
-        total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
+    def _learn(
+        stage: Stage, optimizer: torch.optim.Optimizer, views: list[View], workers: ThreadPoolExecutor, done: int
+    ) -> bool:
+        """Take one step along the views' mean gradient, unless a loss is not finite; say whether it was taken."""
+        totals = [torch.stack(list(view.losses.values())).sum() for view in views]
+        if not all(torch.isfinite(total) for total in totals):
             logger.warning("%s step %d: the loss is not finite; the step is skipped.", stage.name, done)
             return False
-        optimizer.zero_grad()
-        total.backward()
+        parameters = [group["params"][0] for group in optimizer.param_groups]
+
+        def differentiate(index: int) -> tuple[torch.Tensor | None, ...]:
+            watched = [] if views[index].means2d is None else [views[index].means2d]
+            return torch.autograd.grad(totals[index], parameters + watched, allow_unused=True)
+
+        gradients = list(workers.map(differentiate, range(len(views))))
+        for i, parameter in enumerate(parameters):  # summed in order: threads do not change the result
+            terms = [g[i] for g in gradients if g[i] is not None]
+            parameter.grad = sum(terms[1:], terms[0]) / len(views) if terms else None
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if not torch.isfinite(norm):
+            logger.warning("%s step %d: the gradient is not finite; the step is skipped.", stage.name, done)
+            return False
+        for view, g in zip(views, gradients, strict=True):
+            if view.means2d is not None:
+                view.means2d.grad = g[-1]
         optimizer.step()
-        stage.after_step(done, optimizer)
+        stage.after_step(done, optimizer, views)
         return True
 
     def _log(self, writer: SummaryWriter, stage: Stage, losses: dict[str, torch.Tensor], step: int) -> None:
         for name, value in losses.items():
-            writer.add_scalar(f"loss/{name}", float(value), step)
+            writer.add_scalar(f"loss/{name}", value.item(), step)
         for name, branch in (("face", stage.head.face), ("mouth", stage.head.mouth)):
             writer.add_scalar(f"gaussians/{name}", len(branch.gaussians), step)
