@@ -69,7 +69,7 @@ class SubjectLayout:
 
     @property
     def mesh_landmarks(self) -> Path:
-        """Npy float32 [frames, 478, 3]: x, y in px and MediaPipe's relative z in px; NaN rows where no face was found."""
+        """Npy float32 [frames, 478, 3]: x, y in px and MediaPipe's relative z in px; NaN rows without a face."""
         return self.root / "landmarks478.npy"
 
     @property

@@ -130,13 +130,7 @@ class Subject:
         path = self.layout.landmarks_3d
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing; run: python -m data_utils.process {self.layout.video}")
-        try:
-            landmarks = np.load(path, allow_pickle=False)
-        except (EOFError, ValueError) as error:
-            raise UserError(
-                f"{path} is damaged ({error}); "
-                f"run: python -m data_utils.process {self.layout.video} --only tracking --force"
-            ) from error
+        landmarks = self._array(path, "tracking")
         if landmarks.ndim != 3 or landmarks.shape[1:] != (478, 3) or len(landmarks) < self.frames:
             raise UserError(
                 f"{path} must hold [{self.frames} or more, 478, 3] numbers, got {list(landmarks.shape)}; "
@@ -149,13 +143,22 @@ class Subject:
         path = self.layout.hair_3d
         if not path.is_file():
             return torch.zeros(len(self.landmarks), 0, 3)
-        points = np.load(path, allow_pickle=False)
+        points = self._array(path, "hair")
         if points.ndim != 3 or points.shape[2] != 3 or len(points) != len(self.landmarks):
             raise UserError(
                 f"{path} must hold [{len(self.landmarks)}, points, 3] numbers, got {list(points.shape)}; "
                 f"run: python -m data_utils.process {self.layout.video} --only hair --force"
             )
         return torch.from_numpy(points.astype(np.float32))
+
+    def _array(self, path: Path, stage: str) -> np.ndarray:
+        try:
+            return np.load(path, allow_pickle=False)
+        except (EOFError, ValueError) as error:
+            raise UserError(
+                f"{path} is damaged ({error}); "
+                f"run: python -m data_utils.process {self.layout.video} --only {stage} --force"
+            ) from error
 
     def _check_pictures(self, numbers: list[int]) -> None:
         """Every file the frames will need exists: better now than after an hour."""

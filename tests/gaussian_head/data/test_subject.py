@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,21 @@ def test_parsing_agrees_with_the_file(tiny_subject):
         np.testing.assert_array_equal(region[0].numpy() == 255, (parsing == color).all(-1))
 
 
+def test_matte_is_optional(tiny_subject, copy):
+    drawn = Subject(tiny_subject, SIZE).frame(0)
+    assert drawn.matte[0, 5, 5] == 0
+    assert (drawn.matte[drawn.face == 255] == 255).all()
+    shutil.rmtree(copy.matte(0).parent)
+    assert (Subject(copy.root, SIZE).frame(0).matte == 255).all()  # masks are taken as they are
+
+
+def test_hair_points_are_optional(tiny_subject, copy):
+    assert Subject(tiny_subject, SIZE).hair.shape == (88, 0, 3)
+    points = np.random.default_rng(0).normal(size=(88, 4, 3)).astype(np.float32)
+    np.save(copy.hair_3d, points)
+    np.testing.assert_array_equal(Subject(copy.root, SIZE).hair.numpy(), points)
+
+
 def test_cache_stays_within_its_bytes(tiny_subject):
     one = Subject(tiny_subject, SIZE).frame(0).bytes()
     subject = Subject(tiny_subject, SIZE, cache_bytes=3 * one + 5)
@@ -108,9 +124,22 @@ def test_frame_read_ahead_is_the_frame(tiny_subject):
     for k in (4, 4, 5):
         ahead.prefetch(k)
     for k in (5, 4, 6):
-        for name in ("image", "background", "face", "hair", "mouth"):
+        for name in ("image", "background", "face", "hair", "mouth", "matte"):
             assert torch.equal(getattr(ahead.frame(k), name), getattr(plain.frame(k), name))
     assert not ahead._coming
+
+
+def test_threads_get_the_frames_they_ask_for(tiny_subject):
+    one = Subject(tiny_subject, SIZE).frame(0).bytes()
+    subject, wanted = Subject(tiny_subject, SIZE, cache_bytes=4 * one), [k % 11 for k in range(120)]
+
+    def draw(k: int) -> int:
+        subject.prefetch((k + 1) % 11)
+        return subject.frame(k).index
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(draw, wanted)) == wanted
+    assert len(subject._cache) <= 4
 
 
 def test_action_units_ignore_spaces_in_the_header_and_clip_blinks(tiny_subject, copy):
@@ -179,6 +208,8 @@ def test_missing_folder_names_the_command(tmp_path):
         (lambda layout: np.save(layout.landmarks_3d, np.zeros((88, 68, 3))), r"lm3d.npy.*\[88, 68, 3\]"),
         (lambda layout: layout.landmarks_3d.write_bytes(layout.landmarks_3d.read_bytes()[:5000]), "lm3d.npy"),
         (lambda layout: layout.landmarks_3d.write_bytes(b""), "lm3d.npy"),
+        (lambda layout: np.save(layout.hair_3d, np.zeros((87, 5, 3))), r"hair3d.npy.*88.*\[87, 5, 3\]"),
+        (lambda layout: layout.hair_3d.write_bytes(b"hair"), "hair3d.npy"),
         (lambda layout: rewrite_action_units(layout, lambda rows: rows[:50]), r"au.csv has 49 rows.*88 frames"),
         (lambda layout: rewrite_action_units(layout, lambda _: []), r"au.csv has 0 rows"),
         (lambda layout: rewrite_action_units(layout, lambda rows: [row[:-1] for row in rows]), r"au.csv.*AU45_r"),

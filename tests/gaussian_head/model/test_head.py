@@ -10,7 +10,6 @@ import torch
 from gaussian_head.geometry.landmarks import INNER_LIPS
 from gaussian_head.model.head import JAW_POINTS, Deformed, Head
 from gaussian_head.model.landmark_space import Condition
-from gaussian_head.model.motion import bind
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def head(tiny_head: Head) -> Head:
 
 def condition(head: Head, displacement: torch.Tensor, code: torch.Tensor | None = None) -> Condition:
     """A frame of the mean pose whose landmarks are displaced (metres)."""
-    mean = head.space.condition(head.space.mean.clone(), torch.zeros(6))
+    mean = head.space.condition(head.space.mean.clone(), torch.zeros(6), head.space.hair_mean.clone())
     code = torch.zeros(head.space.code_size) if code is None else code
     return mean._replace(displacement=displacement, code=code)
 
@@ -68,13 +67,12 @@ def test_an_untrained_head_at_rest_is_its_gaussians(tiny_head, part):
 def test_face_is_carried_by_its_landmarks(tiny_head):
     face, shift = tiny_head.face, torch.tensor([0.002, -0.004, 0.001])
     moved = face.deform(face.prepare(), condition(tiny_head, shift.expand(478, 3))).means - face.gaussians.means
-    carried = bind(face.gaussians.means, tiny_head.space.mean).carry(shift.expand(478, 3))
-    share = (moved @ shift) / (carried @ shift)
-    near = carried.norm(dim=1) > 0.5 * shift.norm()
-    assert near.sum() > 400
-    torch.testing.assert_close(moved, share[:, None] * carried, atol=1e-7, rtol=1e-3)  # along with them
-    assert share[near].min() > 0.5  # from the start
-    assert share[near].max() <= 1
+    along = (moved @ shift) / (shift @ shift)
+    torch.testing.assert_close(moved, along[:, None] * shift, atol=1e-7, rtol=1e-3)
+    on_a_landmark = torch.cdist(face.gaussians.means, tiny_head.space.mean).amin(1) < 1e-3
+    assert on_a_landmark.sum() > 400
+    assert along[on_a_landmark].min() > 0.5  # from the start
+    assert along.max() <= 1
 
 
 def place_mouth(head: Head, heights_m: list[float]) -> None:
@@ -104,6 +102,21 @@ def test_the_skin_around_does_not_pull_the_mouth(head):
     assert_same(pulled, head.mouth.deform(head.mouth.prepare(), still(head)))
 
 
+def test_hair_follows_its_own_points_and_skin_does_not(tiny_head):
+    head = Head(tiny_head.config, copy.deepcopy(tiny_head.face.gaussians), tiny_head.mouth.gaussians, hair_points=2)
+    mean = tiny_head.space.mean
+    strands = mean[10] + torch.tensor([[0.0, 0.08, -0.06], [0.03, 0.08, -0.06]])
+    with torch.no_grad():
+        head.face.gaussians.means[:2] = torch.stack([strands[0], mean[4]])  # hair, the nose
+        head.face.gaussians.means[2] = strands[0] + torch.tensor([0.0, 0.2, 0.0])  # nothing is near
+    head.fit_landmarks(mean.expand(3, 478, 3), strands.expand(3, 2, 3))
+    shift = torch.tensor([0.01, 0.002, 0.0])
+    swung = still(head)._replace(hair=shift.expand(2, 3))
+    moved = head.face.deform(head.face.prepare(), swung).means - head.face.gaussians.means
+    assert (moved[0] - shift).norm() < 0.1 * shift.norm()
+    assert moved[1:3].norm(dim=1).max() < 0.1 * shift.norm()
+
+
 @pytest.mark.parametrize("part", ["face", "mouth"])
 def test_gradients_reach_gaussians_and_field(head, part):
     branch = getattr(head, part)
@@ -116,9 +129,11 @@ def test_gradients_reach_gaussians_and_field(head, part):
 
 
 def test_binding_again_follows_the_gaussians(head):
-    before = head.face.deform(head.face.prepare(), some_condition(head))
     with torch.no_grad():
         head.face.gaussians.means[:] = head.space.mean[:1]
     head.bind()
-    assert (head.face.binding.indices == head.face.binding.indices[0]).all()
-    assert before.means.shape == head.face.gaussians.means.shape
+    displacement = torch.randn(478, 3) * 0.003
+    moved = head.face.deform(head.face.prepare(), condition(head, displacement)).means
+    torch.testing.assert_close(moved, moved[:1].expand_as(moved))
+    displacement[(head.space.mean - head.space.mean[0]).norm(dim=1) > 0.06] += 0.01  # far away: not felt
+    torch.testing.assert_close(head.face.deform(head.face.prepare(), condition(head, displacement)).means, moved)

@@ -7,7 +7,7 @@ import torch
 
 from gaussian_head.model.landmark_space import CODE_LIMIT, Condition, LandmarkSpace
 
-UNITS = torch.tensor([0.0, 1.0, 5.0])
+UNITS, NO_HAIR = torch.tensor([0.0, 1.0, 5.0]), torch.zeros(1, 0, 3)
 
 
 def clip(frames: int = 60, rank: int = 4) -> torch.Tensor:
@@ -20,13 +20,13 @@ def clip(frames: int = 60, rank: int = 4) -> torch.Tensor:
 
 
 def fitted(landmarks: torch.Tensor, components: int) -> LandmarkSpace:
-    space = LandmarkSpace(components, action_units=3)
-    space.fit(landmarks)
+    space = LandmarkSpace(components, action_units=3, hair_points=0)
+    space.fit(landmarks, NO_HAIR.expand(len(landmarks), 0, 3))
     return space
 
 
 def condition(space: LandmarkSpace, landmarks: torch.Tensor, units: torch.Tensor = UNITS) -> Condition:
-    return space.condition(landmarks, units)
+    return space.condition(landmarks, units, NO_HAIR[0])
 
 
 def coordinates(space: LandmarkSpace, landmarks: torch.Tensor) -> torch.Tensor:
@@ -70,7 +70,9 @@ def test_codes_of_the_training_frames_have_unit_spread():
 
 def test_explained_variance_rises_to_one():
     landmarks = clip()
-    explained = [LandmarkSpace(components, 3).fit(landmarks) for components in (1, 2, 4, 8)]
+    explained = [
+        LandmarkSpace(components, 3, 0).fit(landmarks, NO_HAIR.expand(60, 0, 3)) for components in (1, 2, 4, 8)
+    ]
     assert explained == sorted(explained)
     assert 0.3 < explained[0] < 1
     assert explained[2] == pytest.approx(1, abs=1e-5)
@@ -101,3 +103,10 @@ def test_fewer_frames_than_components():
     assert len(code) == 23
     assert torch.isfinite(code).all()
     assert not code[5:20].any()
+
+
+def test_hair_is_told_by_its_displacement():
+    space, hair = LandmarkSpace(4, 3, hair_points=5), torch.randn(60, 5, 3) * 0.1
+    space.fit(clip(), hair)
+    found = space.condition(space.mean.clone(), UNITS, hair[7]).hair
+    torch.testing.assert_close(found, hair[7] - hair.mean(0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gaussian_head.model.motion import MotionField, bind
+from gaussian_head.model.motion import Binding, MotionField, bind
 
 
 @pytest.fixture
@@ -15,9 +15,13 @@ def landmarks() -> torch.Tensor:
     return torch.stack([x, y, 0.04 - 4 * x**2 - 2 * y**2], 1)
 
 
+def tie(means: torch.Tensor, landmarks: torch.Tensor, **options: float) -> Binding:
+    return bind(means, landmarks, **({"sigma_m": 0.008, "rest": 0.05, "neighbours": 8} | options))
+
+
 def test_a_gaussian_on_the_face_goes_where_the_face_goes(landmarks):
     shift = torch.tensor([0.004, -0.01, 0.002])
-    carried = bind(landmarks, landmarks).carry(shift.expand(478, 3))
+    carried = tie(landmarks, landmarks).carry(shift.expand(478, 3))
     assert (carried - shift).norm(dim=1).max() < 0.06 * shift.norm()
 
 
@@ -25,7 +29,7 @@ def test_a_gaussian_follows_the_landmarks_near_it(landmarks):
     displacement = torch.zeros(478, 3)
     lower = landmarks[:, 1] < -0.03
     displacement[lower, 1] = -0.01
-    carried = bind(landmarks, landmarks).carry(displacement)[:, 1]
+    carried = tie(landmarks, landmarks).carry(displacement)[:, 1]
     assert carried[landmarks[:, 1] < -0.06].max() < -0.009
     assert carried[landmarks[:, 1] > 0.02].abs().max() == 0
 
@@ -35,23 +39,38 @@ def test_a_single_landmark_is_followed_nearly_wholly_at_its_place(landmarks):
     alone[100] = torch.tensor([0.3, 0.3, 0.3])
     displacement = torch.zeros(478, 3)
     displacement[100] = torch.tensor([0.0, 0.01, 0.0])
-    carried = bind(alone[100:101], alone).carry(displacement)
+    carried = tie(alone[100:101], alone).carry(displacement)
     assert 0.009 < carried[0, 1] < 0.01
 
 
 def test_far_away_nothing_is_carried(landmarks):
     far = landmarks[:20] + torch.tensor([0.0, 0.3, -0.1])
-    binding = bind(far, landmarks)
-    assert binding.carry(torch.ones(478, 3)).abs().max() < 1e-6
-    near, middle = (bind(landmarks[:1] + torch.tensor([0.0, 0, -d]), landmarks).weights.sum() for d in (0.005, 0.04))
-    assert near > middle  # fading between
+    assert tie(far, landmarks).carry(torch.ones(478, 3)).abs().max() < 1e-6
+
+
+def test_the_pull_fades_with_distance_and_reaches_as_far_as_asked(landmarks):
+    def pull(distance: float, sigma_m: float) -> float:
+        return tie(landmarks[:1] - torch.tensor([0.0, 0, distance]), landmarks, sigma_m=sigma_m).weights.sum().item()
+
+    falling = [pull(distance, 0.008) for distance in (0.0, 0.01, 0.02, 0.03, 0.05)]
+    assert falling == sorted(falling, reverse=True)
+    assert pull(0.03, 0.02) > 0.5 > pull(0.03, 0.005)
 
 
 def test_weights_are_shares(landmarks):
-    binding = bind(landmarks + 0.01 * torch.randn(478, 3), landmarks)
+    binding = tie(landmarks + 0.01 * torch.randn(478, 3), landmarks)
     assert (binding.weights >= 0).all()
     assert (binding.weights.sum(1) < 1).all()
     assert 0 <= binding.indices.min() <= binding.indices.max() < 478
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_few_landmarks_or_none(landmarks, count):
+    binding = tie(landmarks[:10], landmarks[:count])
+    carried = binding.carry(torch.full((count, 3), 0.01))
+    assert carried.shape == (10, 3)
+    torch.testing.assert_close(carried[:count], torch.full((count, 3), 0.01), rtol=0.06, atol=0)
+    assert count or not carried.any()
 
 
 def make_field() -> MotionField:

@@ -1,0 +1,103 @@
+"""The command that trains: stages in order, one run folder a run, one clear line when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny_fit import STEPS, TINY, trainer
+
+from gaussian_head import train as command
+from gaussian_head.data.subject import Subject
+from gaussian_head.errors import UserError, run_command
+from gaussian_head.model.checkpoint import find_checkpoint
+from gaussian_head.train import TrainOptions, train
+from gaussian_head.training.fit import fit_stage
+
+
+@pytest.fixture(autouse=True)
+def _tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(command.PRESETS, "quick", TINY)
+
+
+def failure(capsys: pytest.CaptureFixture, options: TrainOptions) -> str:
+    """Run the command, which must end with exit status 2 and one line; return the line."""
+    with pytest.raises(SystemExit) as left:
+        run_command(lambda: train(options))
+    assert left.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    return lines[-1]
+
+
+def test_all_stages_then_a_driver_and_figures(tiny_subject, tmp_path, capsys):
+    options = TrainOptions("all", tiny_subject, tmp_path / "my run")
+    train(options)
+    assert [find_checkpoint(options.out / name).step for name in ("mouth", "face", "fuse")] == [STEPS] * 3
+    document = find_checkpoint(options.out / "fuse").document
+    assert (document["stage"], document["preset"], document["subject"]) == ("fuse", "quick", "tiny")
+    assert (options.out / "driving").is_dir()
+    timing = json.loads((options.out / "timing.json").read_text())
+    assert {"mouth", "face", "fuse", "peak_rss_mb"} <= set(timing)
+    assert capsys.readouterr().out.strip().splitlines()[-1] == str(options.out)
+    train(options)
+    assert json.loads((options.out / "timing.json").read_text()) == timing  # nothing was done
+
+
+def test_stages_one_by_one(tiny_subject, tmp_path):
+    run = tmp_path / "run"
+    train(TrainOptions("mouth", tiny_subject, run))
+    assert not (run / "face").exists()
+    train(TrainOptions("face", tiny_subject, run))
+    assert find_checkpoint(run / "face").step == STEPS
+
+
+@pytest.mark.parametrize(("stage", "before"), [("face", "mouth"), ("fuse", "face")])
+def test_the_stage_before_is_asked_for(tiny_subject, tmp_path, capsys, stage, before):
+    line = failure(capsys, TrainOptions(stage, tiny_subject, tmp_path / "run"))
+    assert f"stage {stage} needs the finished stage {before}" in line
+    assert f"gaussian_head.train {before}" in line
+
+
+def test_an_unfinished_stage_before_is_not_enough(tiny_subject, tmp_path):
+    run, longer = tmp_path / "run", replace(TINY, mouth=replace(TINY.mouth, steps=2 * STEPS))
+    train(TrainOptions("mouth", tiny_subject, run))
+    with pytest.raises(UserError, match="needs the finished stage mouth"):
+        fit_stage("face", Subject(tiny_subject, TINY.size), run, longer, "tiny", trainer(run))
+
+
+def test_a_run_of_other_options_is_left_untouched(tiny_subject, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "run"
+    train(TrainOptions("mouth", tiny_subject, run))
+    before = sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*"))
+    monkeypatch.setitem(command.PRESETS, "quick", replace(TINY, seed=1))
+    line = failure(capsys, TrainOptions("mouth", tiny_subject, run))
+    assert "other options" in line
+    assert "another --out" in line
+    assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before
+
+
+def test_a_run_of_another_subject_is_refused(tiny_subject, tmp_path, capsys):
+    run = tmp_path / "run"
+    train(TrainOptions("mouth", tiny_subject, run))
+    twin = Path(shutil.copytree(tiny_subject, tmp_path / "twin"))
+    line = failure(capsys, TrainOptions("mouth", twin, run))
+    assert "another subject (tiny" in line
+
+
+def test_a_missing_subject_is_named(tmp_path, capsys):
+    line = failure(capsys, TrainOptions("all", tmp_path / "nobody", tmp_path / "run"))
+    assert "nobody" in line
+    assert "data_utils.process" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_of_another_version_is_refused(tiny_subject, tmp_path, capsys):
+    run = tmp_path / "run"
+    train(TrainOptions("mouth", tiny_subject, run))
+    path = find_checkpoint(run / "mouth").folder / "checkpoint.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 0}))
+    assert "format 0" in failure(capsys, TrainOptions("mouth", tiny_subject, run))

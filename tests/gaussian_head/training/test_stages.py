@@ -1,0 +1,164 @@
+"""The three stages on the made-up subject: each learns what it is for, and nothing else."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_fit import longer, trainer
+
+from gaussian_head.data.subject import Subject
+from gaussian_head.geometry.landmarks import mouth_aperture
+from gaussian_head.model.head import Head
+from gaussian_head.training.fit import create_head
+from gaussian_head.training.stages import FaceStage, FuseStage, MouthStage, Stage, face_coverage
+
+CONFIG = longer(40, save_every=40)
+STAGES = {"mouth": MouthStage, "face": FaceStage, "fuse": FuseStage}
+
+
+@pytest.fixture(scope="module")
+def subject(tiny_subject: Path) -> Subject:
+    return Subject(tiny_subject, CONFIG.size)
+
+
+@pytest.fixture(scope="module")
+def fresh(subject: Subject) -> Head:
+    return create_head(subject, CONFIG)
+
+
+def make(name: str, head: Head, subject: Subject) -> Stage:
+    return STAGES[name](copy.deepcopy(head), subject, getattr(CONFIG, name), CONFIG.seed)
+
+
+def losses(stage: Stage, draw: int) -> dict[str, float]:
+    return {key: value.item() for key, value in stage.view(draw).losses.items()}
+
+
+def last_draw(stage: Stage) -> int:
+    return stage.steps * stage.views - 1
+
+
+def cost(stage: Stage) -> float:
+    """Mean loss of the run's last views, with motion."""
+    draws = range(last_draw(stage) - 12, last_draw(stage))
+    return sum(sum(losses(stage, draw).values()) for draw in draws) / len(draws)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_few_dozen_steps_lower_the_loss(subject, fresh, tmp_path, name):
+    stage = make(name, fresh, subject)
+    before = cost(stage)
+    trainer(tmp_path, CONFIG).fit(stage, {})
+    assert cost(stage) < (0.99 if name == "fuse" else 0.9) * before
+
+
+@pytest.mark.parametrize(
+    ("name", "learns"),
+    [
+        ("mouth", {"mouth.gaussians", "mouth.field"}),
+        ("face", {"face.gaussians", "face.field"}),
+        ("fuse", {"face.gaussians", "mouth.gaussians"}),
+    ],
+)
+def test_a_stage_changes_its_own_parts_alone(subject, fresh, tmp_path, name, learns):
+    stage = make(name, fresh, subject)
+    before = copy.deepcopy(stage.head.state_dict())
+    trainer(tmp_path, CONFIG).fit(stage, {})
+    after = stage.head.state_dict()
+    changed = {
+        key for key in before if before[key].shape != after[key].shape or not torch.equal(before[key], after[key])
+    }
+    assert {".".join(key.split(".")[:2]) for key in changed} == learns
+    if name == "fuse":
+        assert {key.split(".")[-1] for key in changed} <= {"sh0", "shN", "opacity_logits"}
+        assert "mouth.gaussians.opacity_logits" not in changed
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_losses_depend_on_the_draw_alone(subject, fresh, name):
+    stage = make(name, fresh, subject)
+    once = losses(stage, 11)
+    losses(stage, 3)
+    torch.randn(5)
+    assert once == losses(stage, 11)
+    assert once == losses(make(name, fresh, subject), 11)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_loss_is_a_finite_number_with_finite_gradients(subject, fresh, name):
+    stage = make(name, fresh, subject)
+    view = stage.view(last_draw(stage))
+    assert all(value.ndim == 0 and torch.isfinite(value) for value in view.losses.values())
+    sum(view.losses.values()).backward()
+    for group in stage.groups():
+        gradient = group["params"][0].grad
+        assert gradient is None or torch.isfinite(gradient).all(), group["name"]
+    if name != "fuse":
+        assert view.means2d.grad.any()
+        assert view.radii.any()
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_head_out_of_sight_does_no_harm(subject, fresh, name):
+    stage = make(name, fresh, subject)
+    with torch.no_grad():
+        for branch in (stage.head.face, stage.head.mouth):
+            branch.gaussians.means += torch.tensor([0.0, 5.0, 0.0])
+    assert all(np.isfinite(value) for value in losses(stage, last_draw(stage)).values())
+
+
+def test_motion_waits_for_its_share_of_the_run(subject, fresh):
+    for name in ("mouth", "face"):
+        stage = make(name, fresh, subject)
+        torch.nn.init.normal_(getattr(stage.head, name).field.change)
+        assert losses(stage, 0)["motion"] == 0
+        assert losses(stage, last_draw(stage))["motion"] > 0
+
+
+def test_mouth_is_learned_from_open_mouths_in_crops_inside_the_picture(subject, fresh):
+    stage = make("mouth", fresh, subject)
+    opening = mouth_aperture(subject.landmarks.numpy())
+    bar = np.quantile(opening[subject.train], 0.25)
+    assert min(opening[stage.sampler.draw(step)] for step in range(200)) >= bar
+    assert max(stage.box) <= CONFIG.size
+    for k in subject.train:
+        left, top = stage._corner(k)
+        assert 0 <= left <= CONFIG.size - stage.box[0]
+        assert 0 <= top <= CONFIG.size - stage.box[1]
+        lips = stage._lips_px(k)
+        assert (lips >= [left, top]).all()
+        assert (lips <= [left + stage.box[0], top + stage.box[1]]).all()
+
+
+def test_the_held_out_frames_are_never_drawn(subject, fresh):
+    for name in STAGES:
+        stage = make(name, fresh, subject)
+        assert not {stage.sampler.draw(step) for step in range(300)} & set(subject.val)
+
+
+def test_face_covers_face_and_hair_but_no_mouth(subject):
+    for k in (0, 30, 60):
+        frame = subject.frame(k)
+        wanted = face_coverage(frame)
+        assert ((wanted >= 0) & (wanted <= 1)).all()
+        assert not wanted[frame.mouth == 255].any()
+        assert (wanted[(frame.face == 255) & (frame.matte == 255)] == 1).all()
+        assert wanted[0, 0, 0] == 0
+    half = replace(frame, matte=frame.matte // 2)
+    torch.testing.assert_close(face_coverage(half), wanted / 2, atol=0.005, rtol=0)
+
+
+def test_gaussians_start_on_the_head(subject, fresh):
+    mean = fresh.space.mean
+    low, high = mean.min(0).values - 0.12, mean.max(0).values + 0.12
+    face, mouth = fresh.face.gaussians.means, fresh.mouth.gaussians.means
+    assert len(face) == CONFIG.face.skin_gaussians + CONFIG.face.hair_gaussians
+    assert len(mouth) == CONFIG.mouth.gaussians
+    assert ((face > low) & (face < high)).all()
+    assert (mouth[:, 0].abs() < 0.03).all()
+    assert ((fresh.face.gaussians.base_colors() > -0.01) & (fresh.face.gaussians.base_colors() < 1.01)).all()
