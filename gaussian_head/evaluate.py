@@ -29,8 +29,8 @@ from gaussian_head.render.backdrop import Backdrop, own_scene
 from gaussian_head.render.clip import RenderClock, render_clip
 from gaussian_head.render.trained import TrainedHead, load_trained
 
-ORACLE_GIVEN = ("pose", "landmarks", "action_units", "torso", "background")
-PREDICTED_GIVEN = ("pose", "upper_face_landmarks", "action_units", "torso", "background")
+ORACLE_GIVEN = ("pose", "landmarks", "hair_points", "action_units", "torso", "background")
+PREDICTED_GIVEN = ("pose", "upper_face_landmarks", "hair_points", "action_units", "torso", "background")
 
 
 @dataclass(frozen=True)

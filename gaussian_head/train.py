@@ -5,11 +5,13 @@ python -m gaussian_head.train {mouth,face,fuse,all} --data data/<ID> --out outpu
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import tyro
 
 from gaussian_head.data.subject import Subject
@@ -42,6 +44,7 @@ class TrainOptions:
 def train(options: TrainOptions) -> None:
     """Run the chosen stages; see `TrainOptions`."""
     config = PRESETS[options.preset]
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.face.views))  # each view has a thread of its own
     subject = Subject(options.data, config.size)
     trainer = Trainer(options.out, config.trainer, validate, track)
     for name in ORDER if options.stage == "all" else (options.stage,):

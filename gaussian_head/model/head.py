@@ -115,7 +115,7 @@ class FaceBranch(Branch):
         """Tie the Gaussians to the landmarks and hair points near them."""
         means = self.gaussians.means.detach()
         self.skin = bind(means, mean_landmarks, sigma_m=0.005, rest=0.05, neighbours=8)
-        self.strands = bind(means, mean_hair, sigma_m=0.015, rest=0.02, neighbours=6)
+        self.strands = bind(means, mean_hair, sigma_m=0.010, rest=0.02, neighbours=6)
         self.off_skin = torch.cdist(means, mean_landmarks).amin(1)
 
     def deform(self, prepared: Prepared, condition: Condition) -> Deformed:

@@ -35,6 +35,7 @@ FULL = FitConfig(
     mouth=replace(
         QUICK.mouth,
         steps=50_000,
+        views=1,
         gaussians=10_000,
         static_share=0.06,
         densify=DensifyConfig(gradient_threshold=2e-4, max_gaussians=30_000, start_share=0.01, stop_share=0.9),
@@ -43,12 +44,13 @@ FULL = FitConfig(
     face=replace(
         QUICK.face,
         steps=50_000,
+        views=1,
         skin_gaussians=12_000,
         hair_gaussians=12_000,
         static_share=0.06,
         densify=DensifyConfig(max_gaussians=60_000, start_share=0.01, stop_share=0.98),
     ),
-    fuse=replace(QUICK.fuse, steps=10_000),
+    fuse=replace(QUICK.fuse, steps=10_000, views=1),
     trainer=TrainerConfig(log_every=100, validate_every=2_000, save_every=5_000),
 )
 """512 px, the reference's schedule (specs/gaussian_head.md f), for a GPU."""

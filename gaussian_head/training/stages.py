@@ -74,7 +74,8 @@ class StageConfig:
 class MouthConfig(StageConfig):
     """The inner mouth, alone, in the pictures' mouth regions."""
 
-    steps: int = 2_000
+    steps: int = 1_500
+    views: int = 1
     gaussians: int = 2_500
     """Gaussians to start with."""
     static_share: float = 0.05
@@ -91,7 +92,7 @@ class MouthConfig(StageConfig):
 class FaceConfig(StageConfig):
     """Everything of the head but the inner mouth, over the true mouth and background."""
 
-    steps: int = 9_000
+    steps: int = 7_000
     skin_gaussians: int = 6_000
     """Gaussians to start with on the face mesh."""
     hair_gaussians: int = 6_000
