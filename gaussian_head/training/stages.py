@@ -115,7 +115,7 @@ class FaceConfig(StageConfig):
 class FuseConfig(StageConfig):
     """Colours of both branches and the face's opacity, on full frames; geometry and motion are frozen."""
 
-    steps: int = 1_500
+    steps: int = 800
     rates: RateConfig = field(default_factory=lambda: RateConfig(sh0=1e-3, shN=1e-4, opacity_logits=1e-3))
 
 
