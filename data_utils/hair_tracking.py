@@ -32,8 +32,8 @@ PLANE_BEHIND_FACE_M = 0.04
 LEFT_M, RIGHT_M, BOTTOM_M, TOP_M = -0.22, 0.22, -0.30, 0.20
 PITCH_M = 0.0016
 """Size of a pixel on the plane."""
-CELL = 10
-"""Pixels per cell of the grid: about 16 mm."""
+CELL = 7
+"""Pixels per cell of the grid: about 11 mm."""
 LEAST_HAIR = 0.15
 """Share of a cell that must be hair in the reference frame."""
 SMOOTHING_FRAMES = 0.8

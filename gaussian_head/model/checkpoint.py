@@ -44,8 +44,8 @@ class Checkpoint:
         config = from_json(HeadConfig, self.document["head"])
         sets = [Gaussians(len(tensors[f"{part}.gaussians.means"]), config.sh_degree) for part in ("face", "mouth")]
         head = Head(config, *sets, hair_points=len(tensors["space.hair_mean"]))
+        head.bind()  # gives the bindings their sizes; their values are the checkpoint's
         head.load_state_dict(tensors)
-        head.bind()
         return head
 
     def load_training(self) -> dict[str, Tensor]:

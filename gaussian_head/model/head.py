@@ -107,21 +107,29 @@ class FaceBranch(Branch):
     def __init__(self, config: HeadConfig, gaussians: Gaussians) -> None:
         """Make an unbound branch; `bind` it before use and whenever its Gaussians are added or removed."""
         super().__init__(config, gaussians, config.face_resolutions, extra_code=0)
-        self.skin: Binding | None = None
-        self.strands: Binding | None = None
-        self.register_buffer("off_skin", torch.zeros(len(gaussians)), persistent=False)
+        for name in ("skin", "strands"):
+            self.register_buffer(f"{name}_indices", torch.zeros(0, 0, dtype=torch.long))
+            self.register_buffer(f"{name}_weights", torch.zeros(0, 0))
+        self.register_buffer("off_skin", torch.zeros(0))
 
     def bind(self, mean_landmarks: Float[Tensor, "478 3"], mean_hair: Float[Tensor, "G 3"]) -> None:
         """Tie the Gaussians to the landmarks and hair points near them."""
         means = self.gaussians.means.detach()
-        self.skin = bind(means, mean_landmarks, sigma_m=0.005, rest=0.05, neighbours=8)
-        self.strands = bind(means, mean_hair, sigma_m=0.010, rest=0.02, neighbours=6)
+        self.skin_indices, self.skin_weights = bind(means, mean_landmarks, sigma_m=0.005, rest=0.05, neighbours=8)
+        self.strands_indices, self.strands_weights = bind(means, mean_hair, sigma_m=0.007, rest=0.02, neighbours=6)
         self.off_skin = torch.cdist(means, mean_landmarks).amin(1)
+
+    def prepare(self) -> Prepared:
+        """Compute what depends only on the Gaussians; expressions change skin, not hair."""
+        prepared = super().prepare()
+        skin = torch.sigmoid((SKIN_M - self.off_skin) / SKIN_BLEND_M)
+        return prepared._replace(regions=prepared.regions * skin[:, None])
 
     def deform(self, prepared: Prepared, condition: Condition) -> Deformed:
         """Apply one frame's landmarks, hair points and code."""
-        carried = prepared.gates[:, :1] * self.skin.carry(condition.displacement)
-        carried = carried + prepared.gates[:, 1:] * self.strands.carry(condition.hair)
+        skin = Binding(self.skin_indices, self.skin_weights).carry(condition.displacement)
+        strands = Binding(self.strands_indices, self.strands_weights).carry(condition.hair)
+        carried = prepared.gates[:, :1] * skin + prepared.gates[:, 1:] * strands
         return self._move(prepared, carried, condition.code)
 
     def _gates(self, logits: Float[Tensor, "N 2"]) -> Float[Tensor, "N 2"]:
@@ -171,6 +179,6 @@ class Head(nn.Module):
         return explained
 
     def bind(self) -> None:
-        """Tie both branches to the mean landmarks; needed after loading and after adding or removing Gaussians."""
+        """Tie both branches to the mean landmarks; needed whenever Gaussians are added or removed."""
         self.face.bind(self.space.mean, self.space.hair_mean)
         self.mouth.set_lip_line(self.space.mean)
