@@ -208,6 +208,15 @@ def _initial_track(points: Float[Tensor, "T L 3"], size: tuple[int, int], shape:
     return FaceTrack(focal_px, shape, empty, points.new_zeros(len(points), 0), rotation, translations)
 
 
+def _straightened(points: Float[Tensor, "T L 3"], track: FaceTrack, size: tuple[int, int]) -> Float[Tensor, "T L 3"]:
+    """Take perspective out of the points (picture axes, px): else expressions would learn it, and stand in for poses."""
+    scale, _, offset = align_shapes(points, track.shape, _rigid_weights(points.dtype))
+    depth_px = track.focal_px - (points[..., 2] - offset[:, 2:])  # px at the depth of the head's origin
+    center = points.new_tensor([size[0] / 2, -size[1] / 2])
+    xy = (points[..., :2] - center) * (depth_px / track.focal_px)[..., None]
+    return torch.cat([xy, points[..., 2:]], -1)
+
+
 def _expression_basis(points: Float[Tensor, "T L 3"], shape: Float[Tensor, "L 3"]) -> Float[Tensor, "K L 3"]:
     """Principal components (metres per unit, orthonormal) of what remains after the frames are aligned to the shape."""
     scale, rotation, offset = align_shapes(points, shape, _rigid_weights(points.dtype))
@@ -249,9 +258,9 @@ def adjust_bundle(
     key = _minimize(
         _Problem(observed[keyframes], valid[keyframes], size, key), 150, shared=True, label="face", progress=progress
     )
-    key.basis = _expression_basis(points[keyframes], key.shape)
+    key.basis = _expression_basis(_straightened(points[keyframes], key, size), key.shape)
     key.coefficients = points.new_zeros(len(keyframes), len(key.basis))
-    key.coefficients = _project_on_basis(points[keyframes], key)
+    key.coefficients = _project_on_basis(_straightened(points[keyframes], key, size), key)
     key = _minimize(
         _Problem(observed[keyframes], valid[keyframes], size, key),
         250,
@@ -263,7 +272,7 @@ def adjust_bundle(
     # Then every frame's pose and expression, with the shared unknowns held.
     track = _initial_track(points, size, key.shape, key.focal_px)
     track.basis = key.basis
-    track.coefficients = _project_on_basis(points, track)
+    track.coefficients = _project_on_basis(_straightened(points, track, size), track)
     return _minimize(
         _Problem(observed, valid, size, track), 200, shared=False, label="all frames", progress=progress
     ), start
