@@ -209,7 +209,7 @@ def _initial_track(points: Float[Tensor, "T L 3"], size: tuple[int, int], shape:
 
 
 def _straightened(points: Float[Tensor, "T L 3"], track: FaceTrack, size: tuple[int, int]) -> Float[Tensor, "T L 3"]:
-    """Take perspective out of the points (picture axes, px): else expressions would learn it, and stand in for poses."""
+    """Take perspective out of points (picture axes, px): else expressions would learn it, and stand in for poses."""
     scale, _, offset = align_shapes(points, track.shape, _rigid_weights(points.dtype))
     depth_px = track.focal_px - (points[..., 2] - offset[:, 2:])  # px at the depth of the head's origin
     center = points.new_tensor([size[0] / 2, -size[1] / 2])
