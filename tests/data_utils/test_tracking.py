@@ -121,7 +121,7 @@ def procedural(tmp_path_factory):
     """True rotations and tracked ones of a procedural subject, through the real detector; and the facts."""
     pytest.importorskip("mediapipe")
     layout = SubjectLayout(tmp_path_factory.mktemp("procedural") / "demo")
-    make_subject(layout, seconds=2.4, size=256, seed=3)
+    make_subject(layout, seconds=2.0, size=256, seed=3)
     for k, (_, rgb) in enumerate(read_frames(layout.video)):
         write_jpeg(layout.frame(k), rgb)
     extract_landmarks(layout)

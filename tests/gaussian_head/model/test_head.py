@@ -128,6 +128,15 @@ def test_gradients_reach_gaussians_and_field(head, part):
         assert parameter.grad.any() or name == "gaussians.shN", name
 
 
+def test_expressions_change_skin_and_not_hair(head):
+    with torch.no_grad():
+        head.face.gaussians.means[0] = head.space.mean[4]  # the nose
+        head.face.gaussians.means[1] = head.space.mean[10] + torch.tensor([0.0, 0.1, -0.08])
+    head.bind()
+    change = head.face.deform(head.face.prepare(), some_condition(head)).change.abs().amax(1)
+    assert change[1] < 1e-3 * change[0]
+
+
 def test_binding_again_follows_the_gaussians(head):
     with torch.no_grad():
         head.face.gaussians.means[:] = head.space.mean[:1]

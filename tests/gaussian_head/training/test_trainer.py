@@ -169,11 +169,6 @@ def test_the_sets_of_gaussians_changed_on_the_way(straight):
     assert sizes[2] == sizes[1]
 
 
-def test_training_twice_gives_the_same_bytes(tiny_subject, straight, tmp_path):
-    run_through(tiny_subject, tmp_path)
-    assert [files(tmp_path, name) for name in ORDER] == [files(straight, name) for name in ORDER]
-
-
 def test_finished_stages_are_left_alone(tiny_subject, straight):
     before = files(straight, "face")
     quiet = Trainer(straight, TINY.trainer, silent, stopping_after(0))
