@@ -43,6 +43,9 @@ def last_draw(stage: Stage) -> int:
     return stage.steps * stage.views - 1
 
 
+BINDINGS = ("skin_indices", "skin_weights", "strands_indices", "strands_weights", "off_skin")
+
+
 def cost(stage: Stage) -> float:
     """Mean loss of the run's last views, with motion."""
     draws = range(last_draw(stage) - 12, last_draw(stage))
@@ -67,12 +70,14 @@ def test_a_few_dozen_steps_lower_the_loss(subject, fresh, tmp_path, name):
 )
 def test_a_stage_changes_its_own_parts_alone(subject, fresh, tmp_path, name, learns):
     stage = make(name, fresh, subject)
-    before = {key: value.detach().clone() for key, value in stage.head.named_parameters()}
+    before = copy.deepcopy(stage.head.state_dict())
     trainer(tmp_path, CONFIG).fit(stage, {})
-    after = dict(stage.head.named_parameters())
+    after = stage.head.state_dict()
     changed = {
         key for key in before if before[key].shape != after[key].shape or not torch.equal(before[key], after[key])
     }
+    if name == "face":  # what carries the Gaussians follows them when some are added or removed
+        changed -= {f"face.{part}" for part in BINDINGS}
     assert {".".join(key.split(".")[:2]) for key in changed} == learns
     if name == "fuse":
         assert {key.split(".")[-1] for key in changed} <= {"sh0", "shN", "opacity_logits"}
