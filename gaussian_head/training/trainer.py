@@ -98,7 +98,6 @@ class Trainer:
                 self._log(writer, stage, views[0].losses, done)
                 clock = time.perf_counter()
             if done % self.config.save_every == 0 or done == stage.steps:
-                stage.head.bind()  # as loading does, so that a continued run goes on from the same head
                 training = optimizer_tensors(optimizer) | stage.state()
                 save_checkpoint(folder, stage.head, done, document, training)
             if done % self.config.validate_every == 0 or done == stage.steps:
