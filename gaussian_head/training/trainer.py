@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from gaussian_head.model.checkpoint import find_checkpoint, optimizer_tensors, r
 from gaussian_head.training.stages import Stage, View
 
 logger = logging.getLogger(__name__)
+Gradients = tuple[torch.Tensor | None, ...]
 NAN_LIMIT = 20
 """Steps in a row whose loss is not finite before training gives up."""
 
@@ -59,7 +61,7 @@ class Trainer:
         """Whether the latest `fit` continued an earlier run."""
 
     def fit(self, stage: Stage, document: dict[str, Any]) -> None:
-        """Train a stage that starts fresh, or that `resume` has put back.
+        """Train a stage from its beginning, or from its latest checkpoint in the run folder.
 
         Args:
             stage: What to train.
@@ -86,8 +88,10 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = initial[group["name"]] * decay
             done = step + 1
-            views = list(workers.map(stage.view, range(step * stage.views, done * stage.views)))
-            bad = 0 if self._learn(stage, optimizer, views, workers, done) else bad + 1
+            draws = range(step * stage.views, done * stage.views)
+            parameters = [group["params"][0] for group in optimizer.param_groups]
+            results = list(workers.map(partial(_differentiate, stage, parameters), draws))
+            bad = 0 if self._learn(stage, optimizer, results, done) else bad + 1
             if bad == NAN_LIMIT:
                 raise FloatingPointError(
                     f"{stage.name}: {NAN_LIMIT} losses in a row were not finite; "
@@ -95,7 +99,7 @@ class Trainer:
                 )
             if done % self.config.log_every == 0:
                 writer.add_scalar("time/step_ms", (time.perf_counter() - clock) * 1e3 / self.config.log_every, done)
-                self._log(writer, stage, views[0].losses, done)
+                self._log(writer, stage, results[0][0].losses, done)
                 clock = time.perf_counter()
             if done % self.config.save_every == 0 or done == stage.steps:
                 training = optimizer_tensors(optimizer) | stage.state()
@@ -108,30 +112,23 @@ class Trainer:
 
     @staticmethod
     def _learn(
-        stage: Stage, optimizer: torch.optim.Optimizer, views: list[View], workers: ThreadPoolExecutor, done: int
+        stage: Stage, optimizer: torch.optim.Optimizer, results: list[tuple[View, Gradients]], done: int
     ) -> bool:
-        """Take one step along the views' mean gradient, unless a loss is not finite; say whether it was taken."""
-        totals = [torch.stack(list(view.losses.values())).sum() for view in views]
-        if not all(torch.isfinite(total) for total in totals):
-            logger.warning("%s step %d: the loss is not finite; the step is skipped.", stage.name, done)
-            return False
-        parameters = [group["params"][0] for group in optimizer.param_groups]
-
-        def differentiate(index: int) -> tuple[torch.Tensor | None, ...]:
-            watched = [] if views[index].means2d is None else [views[index].means2d]
-            return torch.autograd.grad(totals[index], parameters + watched, allow_unused=True)
-
-        gradients = list(workers.map(differentiate, range(len(views))))
-        for i, parameter in enumerate(parameters):  # summed in order: threads do not change the result
-            terms = [g[i] for g in gradients if g[i] is not None]
-            parameter.grad = sum(terms[1:], terms[0]) / len(views) if terms else None
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if not torch.isfinite(norm):
-            logger.warning("%s step %d: the gradient is not finite; the step is skipped.", stage.name, done)
-            return False
-        for view, g in zip(views, gradients, strict=True):
+        """Take one step along the views' mean gradient, unless something is not finite; say whether it was taken."""
+        views = [view for view, _ in results]
+        losses = torch.stack([value for view in views for value in view.losses.values()])
+        for i, group in enumerate(optimizer.param_groups):  # summed in order: threads do not change the result
+            terms = [gradients[i] for _, gradients in results if gradients[i] is not None]
+            group["params"][0].grad = sum(terms[1:], terms[0]) / len(views) if terms else None
+        held = [group["params"][0].grad for group in optimizer.param_groups]
+        norm = torch.nn.utils.get_total_norm([gradient for gradient in held if gradient is not None])
+        for what, value in (("loss", losses.sum()), ("gradient", norm)):
+            if not torch.isfinite(value):
+                logger.warning("%s step %d: the %s is not finite; the step is skipped.", stage.name, done, what)
+                return False
+        for view, gradients in results:
             if view.means2d is not None:
-                view.means2d.grad = g[-1]
+                view.means2d.grad = gradients[-1]
         optimizer.step()
         stage.after_step(done, optimizer, views)
         return True
@@ -141,3 +138,11 @@ class Trainer:
             writer.add_scalar(f"loss/{name}", value.item(), step)
         for name, branch in (("face", stage.head.face), ("mouth", stage.head.mouth)):
             writer.add_scalar(f"gaussians/{name}", len(branch.gaussians), step)
+
+
+def _differentiate(stage: Stage, parameters: list[torch.Tensor], draw: int) -> tuple[View, Gradients]:
+    """Render one view and differentiate its loss by the parameters, and last by the screen positions if it has them."""
+    view = stage.view(draw)
+    watched = [] if view.means2d is None else [view.means2d]
+    total = torch.stack(list(view.losses.values())).sum()
+    return view, torch.autograd.grad(total, parameters + watched, allow_unused=True)
