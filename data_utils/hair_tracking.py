@@ -1,19 +1,21 @@
-"""Stage `hair`: how the hair moves against the skull, as a few dozen points that carry it.
+"""Stage `hair`: how the hair moves against the skull, as a few hundred points that carry it.
 
 A head is tracked by its face; hair swings, and long hair lies on the shoulders. Each frame is warped onto a plane
-through the head (which takes the head's own motion out), and dense optical flow from one reference frame tells what
-moved besides. Cells of a coarse grid that hold hair give points `hair3d.npy` [frames, G, 3] in the head frame, metres,
-just as `lm3d.npy` gives the face's.
+through the head, which takes most of the head's own motion out. Optical flow then follows cells of hair from one
+reference frame to every other, in small steps through frames of similar pose. Where a cell's rays meet best is its
+place in the head, and what remains is its motion: `hair3d.npy` [frames, G, 3] in the head frame, metres, just as
+`lm3d.npy` gives the face's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy.ndimage import gaussian_filter1d
 
@@ -36,7 +38,14 @@ CELL = 7
 """Pixels per cell of the grid: about 11 mm."""
 LEAST_HAIR = 0.15
 """Share of a cell that must be hair in the reference frame."""
+STEP_POWER = 1.2
+"""Cost of a step between two poses, as a power of their distance: above 1, several small steps beat a large one."""
+PLANE_WEIGHT = 1e-3
+"""Pull of a cell's rest towards the plane; it decides where the head hardly turns."""
+DEEPEST_M = 0.08
+"""No cell rests farther from the plane than this."""
 SMOOTHING_FRAMES = 0.8
+BACKGROUND_GRAY = 128
 LARGEST_M = 0.03
 """Longer displacements are taken for errors of the flow and cut to this length."""
 
@@ -50,25 +59,57 @@ def track_hair(layout: SubjectLayout, progress: Progress = no_progress) -> dict[
     track = torch.load(layout.track_params, weights_only=True)
     oval = np.load(layout.landmarks_3d)[:, FACE_OVAL].mean((0, 1))
     plane = _Plane(track, float(oval[2]) - PLANE_BEHIND_FACE_M, read_rgb(layout.frame(0)).shape[:2])
-    frames = len(track["euler"])
     reference = plane.most_frontal()
-    start, hair = plane.unfold(layout, reference)
+    _, hair = plane.unfold(layout, reference)
     cells = _cells_of_hair(hair)
-    flow_finder = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    displacement = np.zeros((frames, len(cells), 2))
-    for k in progress(range(frames), frames, "hair"):
-        picture, _ = plane.unfold(layout, k)
-        flow = flow_finder.calc(start, picture, None)
-        displacement[k] = _cell_medians(flow, hair, cells)
-    displacement = _tame(displacement * PITCH_M)
-    rest = plane.place((cells[:, ::-1] + 0.5) * CELL)
-    points = np.repeat(rest[None], frames, axis=0)
-    points[..., 0] += displacement[..., 0]
-    points[..., 1] -= displacement[..., 1]
+    points = _lift(plane, _follow(layout, plane, reference, hair, cells, progress))
     with replacing(layout.hair_3d) as path:
         np.save(path, points.astype(np.float32))
-    spread = 1e3 * float(displacement.std(0).mean()) if len(cells) else 0.0
+    spread = 1e3 * float(np.linalg.norm(points - points.mean(0), axis=-1).mean()) if len(cells) else 0.0
     return {"points": len(cells), "reference_frame": reference, "displacement_mm": round(spread, 2)}
+
+
+def _follow(
+    layout: SubjectLayout,
+    plane: _Plane,
+    reference: int,
+    hair: Bool[ndarray, "H W"],
+    cells: Int[ndarray, "G 2"],
+    progress: Progress,
+) -> Float[ndarray, "T G 2"]:
+    """Follow the cells through the clip; return where they are on the plane, px (x, y)."""
+    frames = len(plane.rotations)
+    pictures: dict[int, ndarray] = {}
+    found = np.zeros((frames, len(cells), 2))
+    insides = [_inside(hair, cell) for cell in cells]
+    flow_finder = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    for k, parent in progress(plane.steps_from(reference), frames, "hair"):
+        pictures[k], _ = plane.unfold(layout, k)
+        if parent is None:
+            continue
+        flow = flow_finder.calc(pictures[parent], pictures[k], None)
+        found[k] = found[parent] + _cell_medians(flow, insides, found[parent])
+    return found + (cells[:, ::-1] + 0.5) * CELL
+
+
+def _lift(plane: _Plane, pixels: Float[ndarray, "T G 2"]) -> Float[ndarray, "T G 3"]:
+    """Turn tracks on the plane into points of the head frame, metres.
+
+    A cell's rest is where the rays through it come nearest to each other, in the least-squares sense; its place in a
+    frame is the point of that frame's ray nearest to the rest, smoothed in time.
+    """
+    centers = -np.einsum("tij,ti->tj", plane.rotations, plane.translations)
+    on_plane = plane.place(pixels)
+    rays = on_plane - centers[:, None]
+    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+    across = np.eye(3) - rays[..., :, None] * rays[..., None, :]  # [T, G, 3, 3]: distances from the ray
+    prior = np.median(on_plane, axis=0)
+    normal = across.mean(0) + PLANE_WEIGHT * np.eye(3)
+    toward = np.einsum("tgij,tj->gi", across, centers) / len(centers) + PLANE_WEIGHT * prior
+    rest = np.linalg.solve(normal, toward[..., None])[..., 0]
+    rest = prior + _shorten(rest - prior, DEEPEST_M)
+    motion = -np.einsum("tgij,tgj->tgi", across, rest - centers[:, None])
+    return rest + gaussian_filter1d(_shorten(motion, LARGEST_M), SMOOTHING_FRAMES, axis=0, mode="nearest")
 
 
 class _Plane:
@@ -87,15 +128,27 @@ class _Plane:
         pose = np.concatenate([self.rotations.reshape(len(self.rotations), 9), self.translations * 3], 1)
         return int(np.argmin(np.abs(pose - np.median(pose, axis=0)).sum(1)))
 
-    def place(self, pixels: Float[ndarray, "G 2"]) -> Float[ndarray, "G 3"]:
+    def steps_from(self, reference: int) -> Iterator[tuple[int, int | None]]:
+        """Yield every frame with the frame that it is followed from: few steps, each to a similar pose (Dijkstra)."""
+        pose = np.concatenate([self.rotations.reshape(len(self.rotations), 9), self.translations], 1)
+        cost, parent = np.full(len(pose), np.inf), np.full(len(pose), reference)
+        cost[reference], reached = 0.0, np.zeros(len(pose), bool)
+        for _ in range(len(pose)):
+            k = int(np.argmin(np.where(reached, np.inf, cost)))
+            yield k, None if k == reference else int(parent[k])
+            reached[k] = True
+            through = cost[k] + np.linalg.norm(pose - pose[k], axis=1) ** STEP_POWER
+            parent[through < cost], cost = k, np.minimum(cost, through)
+
+    def place(self, pixels: Float[ndarray, "*T 2"]) -> Float[ndarray, "*T 3"]:
         """Turn plane pixels (x, y) into head-frame points, metres."""
-        x, y = LEFT_M + pixels[:, 0] * PITCH_M, TOP_M - pixels[:, 1] * PITCH_M
-        return np.stack([x, y, np.full_like(x, self.z)], 1)
+        x, y = LEFT_M + pixels[..., 0] * PITCH_M, TOP_M - pixels[..., 1] * PITCH_M
+        return np.stack([x, y, np.full_like(x, self.z)], -1)
 
     def unfold(self, layout: SubjectLayout, k: int) -> tuple[ndarray, Bool[ndarray, "H W"]]:
         """Warp frame k onto the plane: intensity with the background grey, and where hair is."""
         matte = read_matte(layout.matte(k)).astype(np.float32)[..., None] / 255
-        picture = np.rint(read_rgb(layout.frame(k)) * matte + 128 * (1 - matte)).astype(np.uint8)
+        picture = np.rint(read_rgb(layout.frame(k)) * matte + BACKGROUND_GRAY * (1 - matte)).astype(np.uint8)
         hair = (read_rgb(layout.parsing(k)) == np.array(names.PARSING_HAIR, np.uint8)).all(-1)
         to_camera = np.diag([1.0, -1.0, -1.0]) @ np.column_stack([
             self.rotations[k][:, 0], self.rotations[k][:, 1], self.rotations[k][:, 2] * self.z + self.translations[k],
@@ -106,7 +159,7 @@ class _Plane:
         size = (self.width, self.height)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-        unfolded = cv2.warpPerspective(gray, warp, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        unfolded = cv2.warpPerspective(gray, warp, size, flags=flags, borderValue=BACKGROUND_GRAY)
         return unfolded, cv2.warpPerspective(np.uint8(hair), warp, size, flags=flags) > 0
 
 
@@ -117,18 +170,24 @@ def _cells_of_hair(hair: Bool[ndarray, "H W"]) -> ndarray:
     return np.argwhere(blocks > LEAST_HAIR)
 
 
-def _cell_medians(flow: Float[ndarray, "H W 2"], hair: Bool[ndarray, "H W"], cells: ndarray) -> Float[ndarray, "G 2"]:
-    """Median flow of each cell's hair, in plane pixels."""
-    medians = np.zeros((len(cells), 2))
-    for i, (row, column) in enumerate(cells):
-        window = np.s_[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL]
-        medians[i] = np.median(flow[window][hair[window]], axis=0)
+def _inside(hair: Bool[ndarray, "H W"], cell: Int[ndarray, "2"]) -> Int[ndarray, "P 2"]:
+    """Return the pixels (x, y) of a cell that are hair."""
+    (row, column), window = CELL * cell, np.s_[:CELL]
+    return np.argwhere(hair[row:, column:][window, window])[:, ::-1] + (column, row)
+
+
+def _cell_medians(
+    flow: Float[ndarray, "H W 2"], insides: list[ndarray], moved: Float[ndarray, "G 2"]
+) -> Float[ndarray, "G 2"]:
+    """Median flow of each cell's pixels where they have `moved` to, in plane pixels."""
+    medians = np.zeros_like(moved)
+    limit = np.array(flow.shape[1::-1]) - 1
+    for i, pixels in enumerate(insides):
+        x, y = np.clip(np.rint(pixels + moved[i]).astype(int), 0, limit).T
+        medians[i] = np.median(flow[y, x], axis=0)
     return medians
 
 
-def _tame(displacement: Float[ndarray, "T G 2"]) -> Float[ndarray, "T G 2"]:
-    """Smooth over time and limit the length (metres); subtract the mean, so that the clip's usual hair is at rest."""
-    displacement = displacement - np.median(displacement, axis=0, keepdims=True)
-    length = np.linalg.norm(displacement, axis=-1, keepdims=True)
-    displacement = displacement * np.minimum(1, LARGEST_M / np.maximum(length, 1e-9))
-    return gaussian_filter1d(displacement, SMOOTHING_FRAMES, axis=0, mode="nearest")
+def _shorten(vectors: Float[ndarray, "*T 3"], longest: float) -> Float[ndarray, "*T 3"]:
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors * np.minimum(1, longest / np.maximum(length, 1e-9))

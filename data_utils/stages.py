@@ -55,7 +55,7 @@ def build_stages(layout: SubjectLayout, *, size: int, crop: Crop, extractor: str
             "torso", 1, (frames, parsing, mattes, landmarks, layout.background), pictures, run("torso", "extract_torso")
         ),
         Stage(
-            "hair", 1, (frames, parsing, mattes, layout.track_params, layout.landmarks_3d), (layout.hair_3d,),
+            "hair", 2, (frames, parsing, mattes, layout.track_params, layout.landmarks_3d), (layout.hair_3d,),
             run("hair_tracking", "track_hair"),
         ),
         Stage("teeth", 1, (frames, landmarks), (per_frame(layout.teeth_mask),), run("teeth", "extract_teeth")),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gaussian_head.geometry.landmarks import INNER_LIPS
 from gaussian_head.model.gaussians import Gaussians
 from gaussian_head.model.landmark_space import Condition, LandmarkSpace
-from gaussian_head.model.motion import Binding, MotionField, bind
+from gaussian_head.model.motion import Binding, MotionField, bind, cast
 
 POSITION_SCALE = 1e-2
 """Unit of the fields' position outputs: a centimetre."""
@@ -112,11 +112,15 @@ class FaceBranch(Branch):
             self.register_buffer(f"{name}_weights", torch.zeros(0, 0))
         self.register_buffer("off_skin", torch.zeros(0))
 
-    def bind(self, mean_landmarks: Float[Tensor, "478 3"], mean_hair: Float[Tensor, "G 3"]) -> None:
-        """Tie the Gaussians to the landmarks and hair points near them."""
+    def bind(
+        self, mean_landmarks: Float[Tensor, "478 3"], mean_hair: Float[Tensor, "G 3"], viewpoint: Float[Tensor, "3"]
+    ) -> None:
+        """Tie the Gaussians to the landmarks near them, and to the hair points through which they are seen."""
         means = self.gaussians.means.detach()
         self.skin_indices, self.skin_weights = bind(means, mean_landmarks, sigma_m=0.005, rest=0.05, neighbours=8)
-        self.strands_indices, self.strands_weights = bind(means, mean_hair, sigma_m=0.007, rest=0.02, neighbours=6)
+        plane = mean_hair[:, 2].mean() if len(mean_hair) else viewpoint[2] - 1
+        seen, strands = cast(means, viewpoint, plane), cast(mean_hair, viewpoint, plane)
+        self.strands_indices, self.strands_weights = bind(seen, strands, sigma_m=0.007, rest=0.02, neighbours=6)
         self.off_skin = torch.cdist(means, mean_landmarks).amin(1)
 
     def prepare(self) -> Prepared:
@@ -172,13 +176,15 @@ class Head(nn.Module):
         self.face = FaceBranch(config, face)
         self.mouth = MouthBranch(config, mouth)
 
-    def fit_landmarks(self, landmarks: Float[Tensor, "T 478 3"], hair: Float[Tensor, "T G 3"]) -> float:
-        """Learn the landmark space from the training frames; return the variance it explains."""
-        explained = self.space.fit(landmarks, hair)
+    def fit_landmarks(
+        self, landmarks: Float[Tensor, "T 478 3"], hair: Float[Tensor, "T G 3"], viewpoint: Float[Tensor, "3"]
+    ) -> float:
+        """Learn the landmark space from the training frames (`LandmarkSpace.fit`); return the variance it explains."""
+        explained = self.space.fit(landmarks, hair, viewpoint)
         self.bind()
         return explained
 
     def bind(self) -> None:
         """Tie both branches to the mean landmarks; needed whenever Gaussians are added or removed."""
-        self.face.bind(self.space.mean, self.space.hair_mean)
+        self.face.bind(self.space.mean, self.space.hair_mean, self.space.viewpoint)
         self.mouth.set_lip_line(self.space.mean)

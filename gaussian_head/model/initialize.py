@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial import Delaunay
+from scipy.spatial import Delaunay, cKDTree
 
 from gaussian_head.geometry.cameras import project
 from gaussian_head.geometry.landmarks import FACE_OVAL, INNER_LIPS
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 HEAD_CENTER_M = np.array([0.0, 0.015, -0.075])
 HEAD_RADII_M = np.array([0.09, 0.125, 0.105])
 """An average skull around the mesh's frame (origin: centroid of the face oval)."""
+HAIR_NEIGHBOURS, HAIR_REACH_M = 4, 0.008
+"""Hair points that say how deep a Gaussian of the hair starts, and how far their word goes."""
 MOUTH_DEPTH_M = (0.002, 0.022)
 """Teeth and cavity start this far behind the lips."""
 
@@ -39,19 +41,22 @@ def sample_face(landmarks: Float[np.ndarray, "478 3"], count: int, rng: Generato
 def sample_hair(
     views: Iterable[tuple[Float[np.ndarray, "4 4"], Float[np.ndarray, "3 3"], np.ndarray]],
     landmarks: Float[np.ndarray, "478 3"],
+    strands: Float[np.ndarray, "G 3"],
     count: int,
     rng: Generator,
 ) -> Float[np.ndarray, "N 3"]:
-    """Draw points of the head outside the face mesh: head-mask pixels cast onto an average skull.
+    """Draw points of the head outside the face mesh: head-mask pixels cast onto the hair, or onto an average skull.
 
     Args:
         views: Per frame viewmat, K (px) and a bool mask [H, W] of the head without the face mesh's interior.
         landmarks: Mean landmarks, metres.
+        strands: Mean hair points, metres.
         count: Number of points.
         rng: Source of randomness.
 
     Returns:
-        Points where the pixels' rays meet the skull's front, or pass the plane of its centre when they miss it.
+        Points as deep as the hair points beside their rays; where there are none, where the rays meet the skull's
+        front, or pass the plane of its centre when they miss it.
     """
     center = HEAD_CENTER_M + landmarks[FACE_OVAL].mean(0)
     views = list(views)
@@ -66,7 +71,7 @@ def sample_hair(
         )
         c2w = np.linalg.inv(viewmat)
         direction = pixels @ np.linalg.inv(K).T @ c2w[:3, :3].T
-        points.append(_meet_skull(c2w[:3, 3], direction, center))
+        points.append(_meet_hair(c2w[:3, 3], _meet_skull(c2w[:3, 3], direction, center), strands))
     return np.concatenate(points)[rng.permutation(sum(map(len, points)))[:count]] if points else np.zeros((0, 3))
 
 
@@ -79,6 +84,25 @@ def _meet_skull(
     front = (-b - np.sqrt(np.maximum(hit, 0))) / a
     plane = (center[2] - origin[2]) / direction[:, 2]
     return origin + np.where(hit > 0, front, plane)[:, None] * direction
+
+
+def _meet_hair(
+    origin: Float[np.ndarray, "3"], points: Float[np.ndarray, "N 3"], strands: Float[np.ndarray, "G 3"]
+) -> Float[np.ndarray, "N 3"]:
+    """Move points along their rays to the depth of the nearest hair points, where some are near the ray."""
+    if len(strands) < HAIR_NEIGHBOURS:
+        return points
+
+    def seen(p: Float[np.ndarray, "K 3"]) -> Float[np.ndarray, "K 2"]:
+        return (p[:, :2] - origin[:2]) / (origin[2] - p[:, 2:])
+
+    distances, nearest = cKDTree(seen(strands)).query(seen(points), k=HAIR_NEIGHBOURS)
+    reach = HAIR_REACH_M / (origin[2] - strands[:, 2].mean())
+    weights = np.exp(-0.5 * (distances / reach) ** 2) + 1e-12
+    depth = (weights * (origin[2] - strands[nearest, 2])).sum(1) / weights.sum(1)
+    near = distances[:, 0] < 2 * reach
+    scale = np.where(near, depth / (origin[2] - points[:, 2]), 1.0)
+    return origin + scale[:, None] * (points - origin)
 
 
 def sample_mouth(landmarks: Float[np.ndarray, "T 478 3"], count: int, rng: Generator) -> Float[np.ndarray, "N 3"]:

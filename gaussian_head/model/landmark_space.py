@@ -41,20 +41,30 @@ class LandmarkSpace(nn.Module):
         self.register_buffer("basis", torch.zeros(components, 478 * 3))
         self.register_buffer("spread", torch.ones(components))
         self.register_buffer("hair_mean", torch.zeros(hair_points, 3))
+        self.register_buffer("viewpoint", torch.tensor([0.0, 0.0, 1.0]))
         weights = torch.ones(478)
         for points, weight in EXPRESSIVE_WEIGHTS:
             weights[torch.from_numpy(points)] = weight
         self.register_buffer("weights", weights.repeat_interleave(3), persistent=False)
         self.code_size = components + action_units
 
-    def fit(self, landmarks: Float[Tensor, "T 478 3"], hair: Float[Tensor, "T G 3"]) -> float:
+    def fit(
+        self, landmarks: Float[Tensor, "T 478 3"], hair: Float[Tensor, "T G 3"], viewpoint: Float[Tensor, "3"]
+    ) -> float:
         """Learn from the training frames: means and components.
+
+        Args:
+            landmarks: The frames' landmarks, metres.
+            hair: Their hair points, metres.
+            viewpoint: Where the camera usually is in the head frame, metres: hair points say how what is seen through
+                them moves, whatever its depth.
 
         Returns:
             The share of the (weighted) variance that the components explain.
         """
         self.mean.copy_(landmarks.mean(0))
         self.hair_mean.copy_(hair.mean(0))
+        self.viewpoint.copy_(viewpoint)
         deviations = (landmarks - self.mean).flatten(1) * self.weights
         _, singular, vh = torch.linalg.svd(deviations, full_matrices=False)
         held = min(len(self.basis), len(vh))

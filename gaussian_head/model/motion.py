@@ -75,3 +75,9 @@ def bind(
     pull = torch.from_numpy(distances).float().div(sigma_m).square().mul(-0.5).exp()
     weights = pull / (pull.sum(1, keepdim=True) + rest)
     return Binding(torch.from_numpy(indices).to(means.device), weights.to(means.device))
+
+
+def cast(points: Float[Tensor, "N 3"], viewpoint: Float[Tensor, "3"], z: Float[Tensor, ""]) -> Float[Tensor, "N 3"]:
+    """Move points (metres) along their rays from the viewpoint to the plane at depth z: what is seen together meets."""
+    ray = points - viewpoint
+    return viewpoint + ray * ((z - viewpoint[2]) / ray[:, 2:])

@@ -39,6 +39,7 @@ def create_head(subject: Subject, config: FitConfig) -> Head:
     torch.manual_seed(config.seed)
     landmarks = subject.landmarks[subject.train].numpy()
     mean = landmarks.mean(0)
+    strands = subject.hair[subject.train].mean(0).numpy()
     frames = [subject.train[i] for i in np.linspace(0, len(subject.train) - 1, INITIAL_VIEWS).round().astype(int)]
     views = [(subject.viewmats[k].numpy(), subject.K.numpy(), subject.frame(k)) for k in frames]
     hair = [(v, K, (frame.head[0].numpy() > 0.5) & ~_face_area(subject, k)) for (v, K, frame), k in
@@ -46,12 +47,13 @@ def create_head(subject: Subject, config: FitConfig) -> Head:
     photos = [(v, K, frame.image.permute(1, 2, 0).numpy() / 255) for v, K, frame in views]
     face = np.concatenate([
         sample_face(mean, config.face.skin_gaussians, rng),
-        sample_hair(hair, mean, config.face.hair_gaussians, rng),
+        sample_hair(hair, mean, strands, config.face.hair_gaussians, rng),
     ])  # fmt: skip
     mouth = sample_mouth(landmarks, config.mouth.gaussians, rng)
     sets = [_gaussians(points, photos, config.head.sh_degree) for points in (face, mouth)]
     head = Head(config.head, *sets, hair_points=subject.hair.shape[1])
-    explained = head.fit_landmarks(subject.landmarks[subject.train], subject.hair[subject.train])
+    viewpoint = torch.linalg.inv(subject.viewmats[subject.train])[:, :3, 3].mean(0)
+    explained = head.fit_landmarks(subject.landmarks[subject.train], subject.hair[subject.train], viewpoint)
     logger.info(
         "%d expression components explain %.1f %% of the landmarks' motion.", config.head.components, 100 * explained
     )

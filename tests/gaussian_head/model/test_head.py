@@ -106,15 +106,18 @@ def test_hair_follows_its_own_points_and_skin_does_not(tiny_head):
     head = Head(tiny_head.config, copy.deepcopy(tiny_head.face.gaussians), tiny_head.mouth.gaussians, hair_points=2)
     mean = tiny_head.space.mean
     strands = mean[10] + torch.tensor([[0.0, 0.08, -0.06], [0.03, 0.08, -0.06]])
+    viewpoint = torch.tensor([0.1, 0.0, 0.7])
     with torch.no_grad():
         head.face.gaussians.means[:2] = torch.stack([strands[0], mean[4]])  # hair, the nose
         head.face.gaussians.means[2] = strands[0] + torch.tensor([0.0, 0.2, 0.0])  # nothing is near
-    head.fit_landmarks(mean.expand(3, 478, 3), strands.expand(3, 2, 3))
+        head.face.gaussians.means[3] = strands[0] + 0.06 * (viewpoint - strands[0])  # in front of the first
+    head.fit_landmarks(mean.expand(3, 478, 3), strands.expand(3, 2, 3), viewpoint)
     shift = torch.tensor([0.01, 0.002, 0.0])
     swung = still(head)._replace(hair=shift.expand(2, 3))
     moved = head.face.deform(head.face.prepare(), swung).means - head.face.gaussians.means
     assert (moved[0] - shift).norm() < 0.1 * shift.norm()
     assert moved[1:3].norm(dim=1).max() < 0.1 * shift.norm()
+    assert (moved[3] - shift).norm() < 0.1 * shift.norm()
 
 
 @pytest.mark.parametrize("part", ["face", "mouth"])

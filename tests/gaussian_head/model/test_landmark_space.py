@@ -8,6 +8,7 @@ import torch
 from gaussian_head.model.landmark_space import CODE_LIMIT, Condition, LandmarkSpace
 
 UNITS, NO_HAIR = torch.tensor([0.0, 1.0, 5.0]), torch.zeros(1, 0, 3)
+AHEAD = torch.tensor([0.0, 0.0, 0.7])
 
 
 def clip(frames: int = 60, rank: int = 4) -> torch.Tensor:
@@ -21,7 +22,7 @@ def clip(frames: int = 60, rank: int = 4) -> torch.Tensor:
 
 def fitted(landmarks: torch.Tensor, components: int) -> LandmarkSpace:
     space = LandmarkSpace(components, action_units=3, hair_points=0)
-    space.fit(landmarks, NO_HAIR.expand(len(landmarks), 0, 3))
+    space.fit(landmarks, NO_HAIR.expand(len(landmarks), 0, 3), AHEAD)
     return space
 
 
@@ -71,7 +72,7 @@ def test_codes_of_the_training_frames_have_unit_spread():
 def test_explained_variance_rises_to_one():
     landmarks = clip()
     explained = [
-        LandmarkSpace(components, 3, 0).fit(landmarks, NO_HAIR.expand(60, 0, 3)) for components in (1, 2, 4, 8)
+        LandmarkSpace(components, 3, 0).fit(landmarks, NO_HAIR.expand(60, 0, 3), AHEAD) for components in (1, 2, 4, 8)
     ]
     assert explained == sorted(explained)
     assert 0.3 < explained[0] < 1
@@ -107,6 +108,6 @@ def test_fewer_frames_than_components():
 
 def test_hair_is_told_by_its_displacement():
     space, hair = LandmarkSpace(4, 3, hair_points=5), torch.randn(60, 5, 3) * 0.1
-    space.fit(clip(), hair)
+    space.fit(clip(), hair, AHEAD)
     found = space.condition(space.mean.clone(), UNITS, hair[7]).hair
     torch.testing.assert_close(found, hair[7] - hair.mean(0))
