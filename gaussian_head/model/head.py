@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gaussian_head.geometry.landmarks import INNER_LIPS
 from gaussian_head.model.gaussians import Gaussians
 from gaussian_head.model.landmark_space import Condition, LandmarkSpace
-from gaussian_head.model.motion import Binding, MotionField, bind, cast
+from gaussian_head.model.motion import Binding, MotionField, Response, bind, cast
 
 POSITION_SCALE = 1e-2
 """Unit of the fields' position outputs: a centimetre."""
@@ -36,6 +36,8 @@ class HeadConfig:
     """Spherical-harmonics degree of the view-dependent colour."""
     components: int = 24
     """Principal components of the landmarks in the expression code."""
+    pose_components: int = 6
+    """Principal components of the head's pose in the pose code."""
     action_units: int = 6
     """Action units in the expression code."""
     hidden: int = 32
@@ -88,8 +90,7 @@ class Branch(nn.Module):
     def _gates(self, logits: Float[Tensor, "N 2"]) -> Float[Tensor, "N 2"]:
         raise NotImplementedError
 
-    def _move(self, prepared: Prepared, carried: Float[Tensor, "N 3"], code: Float[Tensor, " C"]) -> Deformed:
-        change = self.field(prepared.regions, code)
+    def _move(self, prepared: Prepared, carried: Float[Tensor, "N 3"], change: Float[Tensor, "N O"]) -> Deformed:
         g = self.gaussians
         return Deformed(
             means=g.means + carried + POSITION_SCALE * change[:, :3],
@@ -102,7 +103,10 @@ class Branch(nn.Module):
 
 
 class FaceBranch(Branch):
-    """Everything of the head but the inner mouth; skin follows the landmarks, hair its own points."""
+    """Everything of the head but the inner mouth; skin follows the landmarks, hair its own points.
+
+    Expressions change skin alone; the head's pose changes both: hair falls otherwise, light comes from elsewhere.
+    """
 
     def __init__(self, config: HeadConfig, gaussians: Gaussians) -> None:
         """Make an unbound branch; `bind` it before use and whenever its Gaussians are added or removed."""
@@ -111,30 +115,28 @@ class FaceBranch(Branch):
             self.register_buffer(f"{name}_indices", torch.zeros(0, 0, dtype=torch.long))
             self.register_buffer(f"{name}_weights", torch.zeros(0, 0))
         self.register_buffer("off_skin", torch.zeros(0))
+        self.register_buffer("skin", torch.zeros(0, 1))
+        self.sway = Response(config.pose_components, self.OUTPUTS, config.hidden)
 
     def bind(
-        self, mean_landmarks: Float[Tensor, "478 3"], mean_hair: Float[Tensor, "G 3"], viewpoint: Float[Tensor, "3"]
+        self, rest: Float[Tensor, "478 3"], mean_hair: Float[Tensor, "G 3"], viewpoint: Float[Tensor, "3"]
     ) -> None:
         """Tie the Gaussians to the landmarks near them, and to the hair points through which they are seen."""
         means = self.gaussians.means.detach()
-        self.skin_indices, self.skin_weights = bind(means, mean_landmarks, sigma_m=0.005, rest=0.05, neighbours=8)
+        self.skin_indices, self.skin_weights = bind(means, rest, sigma_m=0.005, rest=0.05, neighbours=8)
         plane = mean_hair[:, 2].mean() if len(mean_hair) else viewpoint[2] - 1
         seen, strands = cast(means, viewpoint, plane), cast(mean_hair, viewpoint, plane)
         self.strands_indices, self.strands_weights = bind(seen, strands, sigma_m=0.007, rest=0.02, neighbours=6)
-        self.off_skin = torch.cdist(means, mean_landmarks).amin(1)
-
-    def prepare(self) -> Prepared:
-        """Compute what depends only on the Gaussians; expressions change skin, not hair."""
-        prepared = super().prepare()
-        skin = torch.sigmoid((SKIN_M - self.off_skin) / SKIN_BLEND_M)
-        return prepared._replace(regions=prepared.regions * skin[:, None])
+        self.off_skin = torch.cdist(means, rest).amin(1)
+        self.skin = torch.sigmoid((SKIN_M - self.off_skin) / SKIN_BLEND_M)[:, None]
 
     def deform(self, prepared: Prepared, condition: Condition) -> Deformed:
         """Apply one frame's landmarks, hair points and code."""
         skin = Binding(self.skin_indices, self.skin_weights).carry(condition.displacement)
         strands = Binding(self.strands_indices, self.strands_weights).carry(condition.hair)
         carried = prepared.gates[:, :1] * skin + prepared.gates[:, 1:] * strands
-        return self._move(prepared, carried, condition.code)
+        change = self.skin * self.field(prepared.regions, condition.code)
+        return self._move(prepared, carried, change + prepared.regions @ self.sway(condition.pose))
 
     def _gates(self, logits: Float[Tensor, "N 2"]) -> Float[Tensor, "N 2"]:
         # Until learned better: skin follows its landmarks, and what is away from them the hair.
@@ -150,15 +152,15 @@ class MouthBranch(Branch):
         super().__init__(config, gaussians, config.mouth_resolutions, extra_code=3)
         self.register_buffer("lip_line", torch.zeros(()))
 
-    def set_lip_line(self, mean_landmarks: Float[Tensor, "478 3"]) -> None:
-        """Tell upper from lower teeth by the height of the mean face's lips."""
-        self.lip_line.copy_(mean_landmarks[torch.from_numpy(INNER_LIPS), 1].mean())
+    def set_lip_line(self, rest: Float[Tensor, "478 3"]) -> None:
+        """Tell upper from lower teeth by the height of the lips at rest."""
+        self.lip_line.copy_(rest[torch.from_numpy(INNER_LIPS), 1].mean())
 
     def deform(self, prepared: Prepared, condition: Condition) -> Deformed:
         """Apply one frame's landmarks and code."""
         jaw = condition.displacement[list(JAW_POINTS)].mean(0)
         code = torch.cat([condition.code, 100 * jaw])  # in centimetres, about as large as the code
-        return self._move(prepared, prepared.gates[:, :1] * jaw, code)
+        return self._move(prepared, prepared.gates[:, :1] * jaw, self.field(prepared.regions, code))
 
     def _gates(self, logits: Float[Tensor, "N 2"]) -> Float[Tensor, "N 2"]:
         below = (self.lip_line - self.gaussians.means[:, 1]) / JAW_BLEND_M
@@ -172,19 +174,19 @@ class Head(nn.Module):
         """Assemble the parts; `fit_landmarks` or a checkpoint completes them."""
         super().__init__()
         self.config = config
-        self.space = LandmarkSpace(config.components, config.action_units, hair_points)
+        self.space = LandmarkSpace(config.components, config.action_units, config.pose_components, hair_points)
         self.face = FaceBranch(config, face)
         self.mouth = MouthBranch(config, mouth)
 
     def fit_landmarks(
-        self, landmarks: Float[Tensor, "T 478 3"], hair: Float[Tensor, "T G 3"], viewpoint: Float[Tensor, "3"]
+        self, landmarks: Float[Tensor, "T 478 3"], hair: Float[Tensor, "T G 3"], viewmats: Float[Tensor, "T 4 4"]
     ) -> float:
         """Learn the landmark space from the training frames (`LandmarkSpace.fit`); return the variance it explains."""
-        explained = self.space.fit(landmarks, hair, viewpoint)
+        explained = self.space.fit(landmarks, hair, viewmats)
         self.bind()
         return explained
 
     def bind(self) -> None:
-        """Tie both branches to the mean landmarks; needed whenever Gaussians are added or removed."""
-        self.face.bind(self.space.mean, self.space.hair_mean, self.space.viewpoint)
-        self.mouth.set_lip_line(self.space.mean)
+        """Tie both branches to the landmarks at rest; needed whenever Gaussians are added or removed."""
+        self.face.bind(self.space.rest, self.space.hair_mean, self.space.viewpoint)
+        self.mouth.set_lip_line(self.space.rest)

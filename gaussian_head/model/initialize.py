@@ -26,9 +26,10 @@ MOUTH_DEPTH_M = (0.002, 0.022)
 
 
 def sample_face(landmarks: Float[np.ndarray, "478 3"], count: int, rng: Generator) -> Float[np.ndarray, "N 3"]:
-    """Draw points evenly on the face mesh (Delaunay triangles of the frontal view), metres."""
+    """Draw points evenly on the face mesh (Delaunay triangles of the frontal view) without its mouth, metres."""
     skin = landmarks[:468]
-    triangles = skin[Delaunay(skin[:, :2]).simplices]  # [F, 3, 3]
+    faces = Delaunay(skin[:, :2]).simplices
+    triangles = skin[faces[~np.isin(faces, INNER_LIPS).all(1)]]  # [F, 3, 3]
     edges = triangles[:, 1:] - triangles[:, :1]
     areas = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1)
     chosen = triangles[rng.choice(len(triangles), count, p=areas / areas.sum())]
@@ -49,7 +50,7 @@ def sample_hair(
 
     Args:
         views: Per frame viewmat, K (px) and a bool mask [H, W] of the head without the face mesh's interior.
-        landmarks: Mean landmarks, metres.
+        landmarks: Landmarks at rest, metres.
         strands: Mean hair points, metres.
         count: Number of points.
         rng: Source of randomness.

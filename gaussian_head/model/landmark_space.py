@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gaussian_head.geometry.landmarks import INNER_LIPS, LEFT_EYE, LEFT_IRIS, RIGHT_EYE, RIGHT_IRIS
+from gaussian_head.geometry.landmarks import INNER_LIPS, LEFT_EYE, LEFT_IRIS, RIGHT_EYE, RIGHT_IRIS, mouth_aperture
 
 CODE_LIMIT = 3.0
 """Codes are clamped to this many standard deviations, so that no unseen face asks for an unseen motion."""
@@ -18,29 +19,46 @@ EXPRESSIVE_WEIGHTS = ((LEFT_IRIS, 3.0), (RIGHT_IRIS, 3.0), (LEFT_EYE, 3.0), (RIG
 """Small motions that people look at count more in the principal components."""
 
 
+METRES_PER_RADIAN = 0.2
+LEAST_POSE_SPREAD = 0.01
+"""Radians: a head that hardly turns is not said to turn far."""
+REST_APERTURE_M = 0.015
+"""Opening of the mouth of the face at rest."""
+
+
 class Condition(NamedTuple):
     """One frame's drive of the motion fields."""
 
     displacement: Float[Tensor, "478 3"]
-    """Landmarks minus the subject's mean, metres, head frame."""
+    """Landmarks minus those at rest, metres, head frame."""
     code: Float[Tensor, " K"]
-    """Whitened principal components of the displacement, then action units scaled to about [0, 1]."""
+    """Whitened principal components of the landmarks, then action units scaled to about [0, 1]."""
     hair: Float[Tensor, "G 3"]
     """Hair points minus their mean, metres, head frame."""
+    pose: Float[Tensor, " P"]
+    """Whitened principal components of the head's pose."""
 
 
 class LandmarkSpace(nn.Module):
-    """The subject's mean face and the principal components of its motion, fixed once the training frames are known."""
+    """The subject's face at rest and the principal components of its motion, fixed once the training frames are known.
+
+    At rest the mouth is open: Gaussians are tied to the landmarks near them there, and where the lips touch, those of
+    the upper lip would be tied to the lower one as well.
+    """
 
     ACTION_UNIT_SCALE = 0.4
 
-    def __init__(self, components: int, action_units: int, hair_points: int) -> None:
-        """Make an unfitted space with `components` principal components."""
+    def __init__(self, components: int, action_units: int, pose_components: int, hair_points: int) -> None:
+        """Make an unfitted space with these numbers of principal components."""
         super().__init__()
         self.register_buffer("mean", torch.zeros(478, 3))
+        self.register_buffer("rest", torch.zeros(478, 3))
         self.register_buffer("basis", torch.zeros(components, 478 * 3))
         self.register_buffer("spread", torch.ones(components))
         self.register_buffer("hair_mean", torch.zeros(hair_points, 3))
+        self.register_buffer("pose_mean", torch.zeros(12))
+        self.register_buffer("pose_basis", torch.zeros(pose_components, 12))
+        self.register_buffer("pose_spread", torch.ones(pose_components))
         self.register_buffer("viewpoint", torch.tensor([0.0, 0.0, 1.0]))
         weights = torch.ones(478)
         for points, weight in EXPRESSIVE_WEIGHTS:
@@ -49,36 +67,69 @@ class LandmarkSpace(nn.Module):
         self.code_size = components + action_units
 
     def fit(
-        self, landmarks: Float[Tensor, "T 478 3"], hair: Float[Tensor, "T G 3"], viewpoint: Float[Tensor, "3"]
+        self, landmarks: Float[Tensor, "T 478 3"], hair: Float[Tensor, "T G 3"], viewmats: Float[Tensor, "T 4 4"]
     ) -> float:
-        """Learn from the training frames: means and components.
+        """Learn from the training frames: the mean, the face at rest, and the components.
 
         Args:
             landmarks: The frames' landmarks, metres.
             hair: Their hair points, metres.
-            viewpoint: Where the camera usually is in the head frame, metres: hair points say how what is seen through
-                them moves, whatever its depth.
+            viewmats: Their poses. The mean camera is the viewpoint: hair points say how what is seen through them
+                moves, whatever its depth.
 
         Returns:
-            The share of the (weighted) variance that the components explain.
+            The share of the (weighted) variance that the landmarks' components explain.
         """
         self.mean.copy_(landmarks.mean(0))
+        self.rest.copy_(open_mouth(landmarks))
         self.hair_mean.copy_(hair.mean(0))
-        self.viewpoint.copy_(viewpoint)
+        self.viewpoint.copy_(torch.linalg.inv(viewmats)[:, :3, 3].mean(0))
+        poses = _pose_vectors(viewmats)
+        self.pose_mean.copy_(poses.mean(0))
+        _fit_components(poses - self.pose_mean, self.pose_basis, self.pose_spread, LEAST_POSE_SPREAD)
         deviations = (landmarks - self.mean).flatten(1) * self.weights
-        _, singular, vh = torch.linalg.svd(deviations, full_matrices=False)
-        held = min(len(self.basis), len(vh))
-        self.basis[:held] = vh[:held]
-        self.spread[:held] = (singular[:held] / len(landmarks) ** 0.5).clamp_min(1e-6)
-        energy = singular.square()
-        return float(energy[:held].sum() / energy.sum())
+        return _fit_components(deviations, self.basis, self.spread, least_spread=1e-6)
 
     def condition(
-        self, landmarks: Float[Tensor, "478 3"], action_units: Float[Tensor, " A"], hair: Float[Tensor, "G 3"]
+        self,
+        landmarks: Float[Tensor, "478 3"],
+        action_units: Float[Tensor, " A"],
+        hair: Float[Tensor, "G 3"],
+        viewmat: Float[Tensor, "4 4"],
     ) -> Condition:
-        """Turn one frame's landmarks (metres), action units (0..5) and hair points (metres) into the fields' input."""
-        displacement = landmarks - self.mean
-        code = (self.basis @ (displacement.flatten() * self.weights)) / self.spread
-        code = CODE_LIMIT * torch.tanh(code / CODE_LIMIT)
+        """Turn a frame's landmarks (metres), action units (0..5), hair points (metres) and pose into its condition."""
+        code = _limited((self.basis @ ((landmarks - self.mean).flatten() * self.weights)) / self.spread)
         code = torch.cat([code, action_units * self.ACTION_UNIT_SCALE])
-        return Condition(displacement, code, hair - self.hair_mean)
+        pose = _limited((self.pose_basis @ (_pose_vectors(viewmat) - self.pose_mean)) / self.pose_spread)
+        return Condition(landmarks - self.rest, code, hair - self.hair_mean, pose)
+
+
+def _limited(code: Float[Tensor, " C"]) -> Float[Tensor, " C"]:
+    return CODE_LIMIT * torch.tanh(code / CODE_LIMIT)
+
+
+def _pose_vectors(viewmats: Float[Tensor, "*T 4 4"]) -> Float[Tensor, "*T 12"]:
+    """Write poses as vectors in which a radian and METRES_PER_RADIAN are as far."""
+    moved = viewmats[..., :3, 3] / METRES_PER_RADIAN
+    return torch.cat([viewmats[..., :3, :3].flatten(-2), moved], -1)
+
+
+def _fit_components(
+    deviations: Float[Tensor, "T D"], basis: Float[Tensor, "C D"], spread: Float[Tensor, " C"], least_spread: float
+) -> float:
+    """Fill in principal components and their standard deviations; return the share of variance they explain."""
+    _, singular, vh = torch.linalg.svd(deviations, full_matrices=False)
+    held = min(len(basis), len(vh))
+    basis[:held] = vh[:held]
+    spread[:held] = (singular[:held] / len(deviations) ** 0.5).clamp_min(least_spread)
+    energy = singular.square()
+    return float(energy[:held].sum() / energy.sum())
+
+
+def open_mouth(landmarks: Float[Tensor, "T 478 3"]) -> Float[Tensor, "478 3"]:
+    """Return the mean face with its mouth opened to REST_APERTURE_M, as the frames' landmarks follow their aperture."""
+    aperture = torch.from_numpy(np.asarray(mouth_aperture(landmarks.numpy()))).to(landmarks)
+    opening = aperture - aperture.mean()
+    deviation = landmarks - landmarks.mean(0)
+    slope = torch.einsum("t,tlc->lc", opening, deviation) / (opening.square().sum() + 1e-8 * len(opening))
+    return landmarks.mean(0) + slope * (REST_APERTURE_M - aperture.mean())

@@ -19,18 +19,31 @@ from gaussian_head.model.tri_plane import TriPlane
 GATES = 2
 
 
+class Response(nn.Module):
+    """How a frame's code changes each place feature's Gaussians: psi(code), met by one linear layer."""
+
+    def __init__(self, code_size: int, outputs: int, hidden: int) -> None:
+        """Make a response that changes nothing yet (its last layer is zero)."""
+        super().__init__()
+        self.features = nn.Sequential(nn.Linear(code_size, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
+        self.change = nn.Parameter(torch.zeros(hidden, outputs))
+
+    def forward(self, code: Float[Tensor, " C"]) -> Float[Tensor, "H O"]:
+        """Return what place features are multiplied with."""
+        return self.features(code)[:, None] * self.change
+
+
 class MotionField(nn.Module):
     """Place features times expression features -> changes of each Gaussian."""
 
     def __init__(self, code_size: int, outputs: int, resolutions: tuple[int, ...], hidden: int, bound: float) -> None:
-        """Make a field that changes nothing yet (its last layer is zero)."""
+        """Make a field that changes nothing yet."""
         super().__init__()
         self.encoder = TriPlane(resolutions, features=4, bound=bound)
         self.place = nn.Sequential(
             nn.Linear(self.encoder.size + 3, hidden), nn.ReLU(), nn.Linear(hidden, hidden + GATES)
         )
-        self.expression = nn.Sequential(nn.Linear(code_size, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
-        self.change = nn.Parameter(torch.zeros(hidden, outputs))
+        self.expression = Response(code_size, outputs, hidden)
 
     def regions(self, means: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N H"], Float[Tensor, "N 2"]]:
         """Encode places (metres): features, and logits of how much each of two carriers moves them."""
@@ -39,7 +52,7 @@ class MotionField(nn.Module):
 
     def forward(self, regions: Float[Tensor, "N H"], code: Float[Tensor, " C"]) -> Float[Tensor, "N O"]:
         """Return the changes of every Gaussian for one expression code."""
-        return regions @ (self.expression(code)[:, None] * self.change)
+        return regions @ self.expression(code)
 
 
 class Binding(NamedTuple):

@@ -54,7 +54,9 @@ def render_clip(
     for i in range(len(sequence)):
         behind = backdrop(int(sequence.frame_index[i]))
         started = time.perf_counter()
-        condition = head.space.condition(sequence.landmarks[i], sequence.action_units[i], sequence.hair[i])
+        condition = head.space.condition(
+            sequence.landmarks[i], sequence.action_units[i], sequence.hair[i], sequence.viewmats[i]
+        )
         view = render(condition, Eye(sequence.viewmats[i], sequence.K, sequence.width, sequence.height))
         picture = view.over(behind.color)
         if not behind.opaque:

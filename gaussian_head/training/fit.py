@@ -22,6 +22,7 @@ from gaussian_head.model.checkpoint import find_checkpoint
 from gaussian_head.model.gaussians import Gaussians
 from gaussian_head.model.head import Head
 from gaussian_head.model.initialize import paint, sample_face, sample_hair, sample_mouth
+from gaussian_head.model.landmark_space import open_mouth
 from gaussian_head.training.presets import FitConfig
 from gaussian_head.training.stages import FaceStage, FuseStage, MouthStage, Stage
 from gaussian_head.training.trainer import Trainer
@@ -38,7 +39,7 @@ def create_head(subject: Subject, config: FitConfig) -> Head:
     rng = np.random.default_rng([config.seed, 7])
     torch.manual_seed(config.seed)
     landmarks = subject.landmarks[subject.train].numpy()
-    mean = landmarks.mean(0)
+    rest = open_mouth(subject.landmarks[subject.train]).numpy()
     strands = subject.hair[subject.train].mean(0).numpy()
     frames = [subject.train[i] for i in np.linspace(0, len(subject.train) - 1, INITIAL_VIEWS).round().astype(int)]
     views = [(subject.viewmats[k].numpy(), subject.K.numpy(), subject.frame(k)) for k in frames]
@@ -46,14 +47,15 @@ def create_head(subject: Subject, config: FitConfig) -> Head:
             zip(views, frames, strict=True)]  # fmt: skip
     photos = [(v, K, frame.image.permute(1, 2, 0).numpy() / 255) for v, K, frame in views]
     face = np.concatenate([
-        sample_face(mean, config.face.skin_gaussians, rng),
-        sample_hair(hair, mean, strands, config.face.hair_gaussians, rng),
+        sample_face(rest, config.face.skin_gaussians, rng),
+        sample_hair(hair, rest, strands, config.face.hair_gaussians, rng),
     ])  # fmt: skip
     mouth = sample_mouth(landmarks, config.mouth.gaussians, rng)
     sets = [_gaussians(points, photos, config.head.sh_degree) for points in (face, mouth)]
     head = Head(config.head, *sets, hair_points=subject.hair.shape[1])
-    viewpoint = torch.linalg.inv(subject.viewmats[subject.train])[:, :3, 3].mean(0)
-    explained = head.fit_landmarks(subject.landmarks[subject.train], subject.hair[subject.train], viewpoint)
+    explained = head.fit_landmarks(
+        *(part[subject.train] for part in (subject.landmarks, subject.hair, subject.viewmats))
+    )
     logger.info(
         "%d expression components explain %.1f %% of the landmarks' motion.", config.head.components, 100 * explained
     )

@@ -19,7 +19,7 @@ from gaussian_head.data.subject import Frame, Subject
 from gaussian_head.geometry.cameras import project
 from gaussian_head.geometry.landmarks import EXPRESSION_ACTION_UNITS, OUTER_LIPS, mouth_aperture
 from gaussian_head.model.gaussians import Gaussians
-from gaussian_head.model.head import Branch, Deformed, Head
+from gaussian_head.model.head import Branch, Head
 from gaussian_head.model.landmark_space import Condition
 from gaussian_head.render.composite import over
 from gaussian_head.render.view import Eye, render_branch
@@ -78,8 +78,6 @@ class MouthConfig(StageConfig):
     views: int = 1
     gaussians: int = 2_500
     """Gaussians to start with."""
-    static_share: float = 0.05
-    """Share of the run before motion is learned."""
     coverage_weight: float = 0.1
     """Weight of filling the mouth and staying inside the lips."""
     motion_weight: float = 1e-3
@@ -97,16 +95,14 @@ class FaceConfig(StageConfig):
     """Gaussians to start with on the face mesh."""
     hair_gaussians: int = 6_000
     """Gaussians to start with on the rest of the head."""
-    static_share: float = 0.03
-    """Share of the run before motion is learned."""
     coverage_weight: float = 0.1
     """Weight of covering the head as softly as its matte, and nothing else."""
-    motion_weight: float = 1e-3
+    motion_weight: float = 2e-2
     """Weight of the field's mean absolute output."""
     jitter_m: float = 2e-4
     """Standard deviation of noise on the landmarks, metres."""
     code_noise: float = 0.05
-    """Standard deviation of noise on the expression code, in its standard deviations."""
+    """Standard deviation of noise on the expression and pose codes, in their standard deviations."""
     densify: DensifyConfig = field(default_factory=DensifyConfig)
     curriculum: CurriculumConfig = field(default_factory=lambda: CurriculumConfig(every=15))
 
@@ -168,27 +164,25 @@ class Stage:
              "lr": getattr(rates, name), "weight_decay": 0.0}
             for name in Gaussians.NAMES
         ]  # fmt: skip
-        for name, parameter in branch.field.named_parameters():
-            grid = name.startswith("encoder")
+        for name, parameter in branch.named_parameters():
+            if name.startswith("gaussians."):
+                continue
+            grid = name.startswith("field.encoder")
             groups.append({
-                "params": [parameter], "name": f"{prefix}.field.{name}",
+                "params": [parameter], "name": f"{prefix}.{name}",
                 "lr": rates.grids if grid else rates.networks, "weight_decay": rates.grid_decay if grid else 0.0,
             })  # fmt: skip
         return groups
 
     def _condition(self, k: int) -> Condition:
         subject = self.subject
-        return self.head.space.condition(subject.landmarks[k], subject.action_units[k], subject.hair[k])
+        return self.head.space.condition(
+            subject.landmarks[k], subject.action_units[k], subject.hair[k], subject.viewmats[k]
+        )
 
     def _eye(self, k: int) -> Eye:
         subject = self.subject
         return Eye(subject.viewmats[k], subject.K, subject.width, subject.height)
-
-    def _deform(self, branch: Branch, condition: Condition, *, moving: bool) -> Deformed:
-        deformed = branch.deform(branch.prepare(), condition)
-        if moving:
-            return deformed
-        return deformed._replace(means=branch.gaussians.means, change=deformed.change * 0)
 
 
 class MouthStage(Stage):
@@ -224,13 +218,13 @@ class MouthStage(Stage):
         window = (slice(None), slice(top, top + height), slice(left, left + width))
         target, opening = frame.image[window].float() / 255, frame.mouth[window]
         mouth = opening.float() / 255
-        moving = draw >= self.config.static_share * self.steps * self.views
-        deformed = self._deform(self.head.mouth, self._condition(k), moving=moving)
+        deformed = self.head.mouth.deform(self.head.mouth.prepare(), self._condition(k))
         means2d = torch.zeros_like(deformed.means[:, :2], requires_grad=True)
         view = render_branch(deformed, eye, means2d)
+        behind = torch.rand(3, 1, 1, generator=self._generator(draw))  # any colour: none may shine through
         outside = 1 - dilate(opening, max(2, self.subject.width // 64)).float() / 255
         losses = {
-            "color": photometric(view.color, target, mouth),
+            "color": photometric(over(view.color, view.alpha, behind.expand_as(view.color)), target, mouth),
             "coverage": self.config.coverage_weight * coverage(view.alpha, mouth, outside),
             "motion": self.config.motion_weight * deformed.change.abs().mean(),
         }
@@ -292,8 +286,7 @@ class FaceStage(Stage):
         condition, eye = self._noisy(self._condition(k), draw), self._eye(k)
         target = frame.image.float() / 255
         behind = torch.lerp(frame.background.float() / 255, target, frame.mouth.float() / 255)
-        moving = draw >= self.config.static_share * self.steps * self.views
-        deformed = self._deform(self.head.face, condition, moving=moving)
+        deformed = self.head.face.deform(self.head.face.prepare(), condition)
         means2d = torch.zeros_like(deformed.means[:, :2], requires_grad=True)
         view = render_branch(deformed, eye, means2d)
         color = over(view.color, view.alpha, behind)
@@ -319,7 +312,8 @@ class FaceStage(Stage):
         generator = self._generator(draw)
         noise = torch.randn(condition.displacement.shape, generator=generator) * self.config.jitter_m
         code = torch.randn(condition.code.shape, generator=generator) * self.config.code_noise
-        return Condition(condition.displacement + noise, condition.code + code, condition.hair)
+        pose = torch.randn(condition.pose.shape, generator=generator) * self.config.code_noise
+        return Condition(condition.displacement + noise, condition.code + code, condition.hair, condition.pose + pose)
 
 
 class FuseStage(Stage):
@@ -345,8 +339,8 @@ class FuseStage(Stage):
         """The whole frame against face over mouth over background."""
         k, frame = self._draw(draw)
         condition, eye = self._condition(k), self._eye(k)
-        mouth = render_branch(self._deform(self.head.mouth, condition, moving=True), eye)
-        face = render_branch(self._deform(self.head.face, condition, moving=True), eye)
+        mouth = render_branch(self.head.mouth.deform(self.head.mouth.prepare(), condition), eye)
+        face = render_branch(self.head.face.deform(self.head.face.prepare(), condition), eye)
         behind = over(mouth.color, mouth.alpha, frame.background.float() / 255)
         return View({"color": photometric(over(face.color, face.alpha, behind), frame.image.float() / 255)})
 

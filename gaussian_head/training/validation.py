@@ -62,7 +62,9 @@ def _render(
 ) -> tuple[Float[Tensor, "3 H W"], Float[Tensor, "3 H W"], Float[Tensor, "1 H W"]]:
     subject: Subject = stage.subject
     frame = subject.frame(k)
-    condition = stage.head.space.condition(subject.landmarks[k], subject.action_units[k], subject.hair[k])
+    condition = stage.head.space.condition(
+        subject.landmarks[k], subject.action_units[k], subject.hair[k], subject.viewmats[k]
+    )
     view = render(condition, Eye(subject.viewmats[k], subject.K, subject.width, subject.height))
     picture = view.over(frame.background.float() / 255).clamp(0, 1)
     return picture, frame.image.float() / 255, (frame.head > 0.5).float()

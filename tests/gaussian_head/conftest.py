@@ -170,7 +170,7 @@ def tiny_head(tiny_subject: Path) -> Head:
 
     inside = torch.tensor([0.0, -0.04, 0.0]) + torch.rand(40, 3) * torch.tensor([0.02, 0.01, 0.02])
     head = Head(HeadConfig(), gaussians(torch.cat([mean, rim])), gaussians(inside))
-    head.fit_landmarks(subject.landmarks[subject.train], subject.hair[subject.train], torch.tensor([0.0, 0.0, 0.7]))
+    head.fit_landmarks(*(part[subject.train] for part in (subject.landmarks, subject.hair, subject.viewmats)))
     return head
 
 

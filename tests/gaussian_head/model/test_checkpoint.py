@@ -54,7 +54,7 @@ def test_head_comes_back_bit_for_bit(folder, head):
 def test_loaded_head_deforms_alike(folder, head):
     save_checkpoint(folder, head, 1, DOCUMENT, {})
     again = find_checkpoint(folder).load_head()
-    condition = head.space.condition(head.space.mean + 0.002, torch.ones(6), torch.zeros(0, 3))
+    condition = head.space.condition(head.space.mean + 0.002, torch.ones(6), torch.zeros(0, 3), torch.eye(4))
     for name in ("face", "mouth"):
         one, other = getattr(head, name), getattr(again, name)
         for a, b in zip(one.deform(one.prepare(), condition), other.deform(other.prepare(), condition), strict=True):

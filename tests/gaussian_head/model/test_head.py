@@ -16,16 +16,16 @@ from gaussian_head.model.landmark_space import Condition
 def head(tiny_head: Head) -> Head:
     """An own copy whose fields have learned something."""
     own = copy.deepcopy(tiny_head)
-    for branch in (own.face, own.mouth):
-        torch.nn.init.normal_(branch.field.change, std=0.02)
+    for response in (own.face.field.expression, own.face.sway, own.mouth.field.expression):
+        torch.nn.init.normal_(response.change, std=0.02)
     return own
 
 
 def condition(head: Head, displacement: torch.Tensor, code: torch.Tensor | None = None) -> Condition:
     """A frame of the mean pose whose landmarks are displaced (metres)."""
-    mean = head.space.condition(head.space.mean.clone(), torch.zeros(6), head.space.hair_mean.clone())
+    mean = head.space.condition(head.space.mean.clone(), torch.zeros(6), head.space.hair_mean.clone(), torch.eye(4))
     code = torch.zeros(head.space.code_size) if code is None else code
-    return mean._replace(displacement=displacement, code=code)
+    return mean._replace(displacement=displacement, code=code, pose=torch.zeros_like(mean.pose))
 
 
 def still(head: Head) -> Condition:
@@ -33,7 +33,8 @@ def still(head: Head) -> Condition:
 
 
 def some_condition(head: Head) -> Condition:
-    return condition(head, torch.randn(478, 3) * 0.003, torch.randn(head.space.code_size))
+    frame = condition(head, torch.randn(478, 3) * 0.003, torch.randn(head.space.code_size))
+    return frame._replace(pose=torch.randn(len(frame.pose)))
 
 
 def assert_same(one: Deformed, other: Deformed) -> None:
@@ -111,7 +112,9 @@ def test_hair_follows_its_own_points_and_skin_does_not(tiny_head):
         head.face.gaussians.means[:2] = torch.stack([strands[0], mean[4]])  # hair, the nose
         head.face.gaussians.means[2] = strands[0] + torch.tensor([0.0, 0.2, 0.0])  # nothing is near
         head.face.gaussians.means[3] = strands[0] + 0.06 * (viewpoint - strands[0])  # in front of the first
-    head.fit_landmarks(mean.expand(3, 478, 3), strands.expand(3, 2, 3), viewpoint)
+    camera = torch.eye(4)
+    camera[:3, 3] = -viewpoint
+    head.fit_landmarks(mean.expand(3, 478, 3), strands.expand(3, 2, 3), camera.expand(3, 4, 4))
     shift = torch.tensor([0.01, 0.002, 0.0])
     swung = still(head)._replace(hair=shift.expand(2, 3))
     moved = head.face.deform(head.face.prepare(), swung).means - head.face.gaussians.means
@@ -133,19 +136,31 @@ def test_gradients_reach_gaussians_and_field(head, part):
 
 def test_expressions_change_skin_and_not_hair(head):
     with torch.no_grad():
-        head.face.gaussians.means[0] = head.space.mean[4]  # the nose
-        head.face.gaussians.means[1] = head.space.mean[10] + torch.tensor([0.0, 0.1, -0.08])
+        head.face.gaussians.means[0] = head.space.rest[4]  # the nose
+        head.face.gaussians.means[1] = head.space.rest[10] + torch.tensor([0.0, 0.1, -0.08])
     head.bind()
-    change = head.face.deform(head.face.prepare(), some_condition(head)).change.abs().amax(1)
+    prepared, frame = head.face.prepare(), some_condition(head)
+    other = frame._replace(code=-frame.code)
+    change = (head.face.deform(prepared, other).change - head.face.deform(prepared, frame).change).abs().amax(1)
     assert change[1] < 1e-3 * change[0]
+
+
+def test_the_pose_changes_hair_as_well(head):
+    with torch.no_grad():
+        head.face.gaussians.means[1] = head.space.rest[10] + torch.tensor([0.0, 0.1, -0.08])
+    head.bind()
+    prepared, frame = head.face.prepare(), some_condition(head)
+    turned = frame._replace(pose=frame.pose + 1)
+    change = (head.face.deform(prepared, turned).change - head.face.deform(prepared, frame).change).abs().amax(1)
+    assert change[1] > 1e-4
 
 
 def test_binding_again_follows_the_gaussians(head):
     with torch.no_grad():
-        head.face.gaussians.means[:] = head.space.mean[:1]
+        head.face.gaussians.means[:] = head.space.rest[:1]
     head.bind()
     displacement = torch.randn(478, 3) * 0.003
     moved = head.face.deform(head.face.prepare(), condition(head, displacement)).means
     torch.testing.assert_close(moved, moved[:1].expand_as(moved))
-    displacement[(head.space.mean - head.space.mean[0]).norm(dim=1) > 0.06] += 0.01  # far away: not felt
+    displacement[(head.space.rest - head.space.rest[0]).norm(dim=1) > 0.06] += 0.01  # far away: not felt
     torch.testing.assert_close(head.face.deform(head.face.prepare(), condition(head, displacement)).means, moved)

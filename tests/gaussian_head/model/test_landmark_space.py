@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from gaussian_head.model.landmark_space import CODE_LIMIT, Condition, LandmarkSpace
+from gaussian_head.geometry.landmarks import LOWER_INNER_LIP, mouth_aperture
+from gaussian_head.model.landmark_space import CODE_LIMIT, REST_APERTURE_M, Condition, LandmarkSpace, open_mouth
 
 UNITS, NO_HAIR = torch.tensor([0.0, 1.0, 5.0]), torch.zeros(1, 0, 3)
-AHEAD = torch.tensor([0.0, 0.0, 0.7])
+JAW = [int(i) for i in LOWER_INNER_LIP] + [152]
+
+
+def pose(yaw: float, distance: float = 0.7) -> torch.Tensor:
+    """A camera `distance` metres ahead of a head that has turned by `yaw` radians."""
+    c, s = math.cos(yaw), math.sin(yaw)
+    viewmat = torch.eye(4)
+    viewmat[:3, :3] = torch.diag(torch.tensor([1.0, -1.0, -1.0])) @ torch.tensor([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    viewmat[2, 3] = distance
+    return viewmat
+
+
+def poses(frames: int) -> torch.Tensor:
+    return torch.stack([pose(yaw) for yaw in torch.linspace(-0.2, 0.2, frames).tolist()])
 
 
 def clip(frames: int = 60, rank: int = 4) -> torch.Tensor:
@@ -21,13 +37,13 @@ def clip(frames: int = 60, rank: int = 4) -> torch.Tensor:
 
 
 def fitted(landmarks: torch.Tensor, components: int) -> LandmarkSpace:
-    space = LandmarkSpace(components, action_units=3, hair_points=0)
-    space.fit(landmarks, NO_HAIR.expand(len(landmarks), 0, 3), AHEAD)
+    space = LandmarkSpace(components, action_units=3, pose_components=2, hair_points=0)
+    space.fit(landmarks, NO_HAIR.expand(len(landmarks), 0, 3), poses(len(landmarks)))
     return space
 
 
 def condition(space: LandmarkSpace, landmarks: torch.Tensor, units: torch.Tensor = UNITS) -> Condition:
-    return space.condition(landmarks, units, NO_HAIR[0])
+    return space.condition(landmarks, units, NO_HAIR[0], pose(0.0))
 
 
 def coordinates(space: LandmarkSpace, landmarks: torch.Tensor) -> torch.Tensor:
@@ -41,15 +57,31 @@ def test_mean_is_the_mean_and_gives_a_code_of_zero():
     space = fitted(landmarks, 4)
     torch.testing.assert_close(space.mean, landmarks.mean(0))
     found = condition(space, space.mean.clone(), torch.zeros(3))
-    assert not found.displacement.any()
     assert found.code.abs().max() < 1e-4
     assert len(found.code) == space.code_size == 7
 
 
-def test_displacement_is_what_differs_from_the_mean():
+def test_displacement_is_what_differs_from_the_face_at_rest():
     landmarks = clip()
     space = fitted(landmarks, 4)
-    torch.testing.assert_close(condition(space, landmarks[3]).displacement, landmarks[3] - landmarks.mean(0))
+    torch.testing.assert_close(condition(space, landmarks[3]).displacement, landmarks[3] - space.rest)
+    assert not condition(space, space.rest.clone()).displacement.any()
+
+
+def test_at_rest_the_mouth_is_open_and_nothing_else_differs_from_the_mean():
+    opening = 0.004 * torch.rand(40)
+    landmarks = torch.zeros(1, 478, 3).repeat(40, 1, 1)
+    landmarks[:, JAW] -= opening[:, None, None] * torch.tensor([0.0, 1.0, 0.0])
+    landmarks[:, 8, 0] = 0.002 * torch.randn(40)  # a point that moves, but not with the mouth
+    rest = open_mouth(landmarks)
+    assert (
+        abs(mouth_aperture(rest.numpy()) - REST_APERTURE_M) < 0.02 * REST_APERTURE_M
+    )  # less where the mouth hardly moves
+    still = torch.ones(478, dtype=torch.bool)
+    still[JAW], still[8] = False, False
+    torch.testing.assert_close(rest[still], landmarks.mean(0)[still])
+    torch.testing.assert_close(rest[JAW, 1], torch.full((len(JAW),), -REST_APERTURE_M), rtol=0.02, atol=0)
+    assert torch.isfinite(open_mouth(landmarks[:1].repeat(5, 1, 1))).all()  # a mouth that never moves
 
 
 def test_code_holds_all_there_is_to_know_of_the_landmarks():
@@ -72,7 +104,8 @@ def test_codes_of_the_training_frames_have_unit_spread():
 def test_explained_variance_rises_to_one():
     landmarks = clip()
     explained = [
-        LandmarkSpace(components, 3, 0).fit(landmarks, NO_HAIR.expand(60, 0, 3), AHEAD) for components in (1, 2, 4, 8)
+        LandmarkSpace(components, 3, 2, 0).fit(landmarks, NO_HAIR.expand(60, 0, 3), poses(60))
+        for components in (1, 2, 4, 8)
     ]
     assert explained == sorted(explained)
     assert 0.3 < explained[0] < 1
@@ -107,7 +140,27 @@ def test_fewer_frames_than_components():
 
 
 def test_hair_is_told_by_its_displacement():
-    space, hair = LandmarkSpace(4, 3, hair_points=5), torch.randn(60, 5, 3) * 0.1
-    space.fit(clip(), hair, AHEAD)
-    found = space.condition(space.mean.clone(), UNITS, hair[7]).hair
+    space, hair = LandmarkSpace(4, 3, 2, hair_points=5), torch.randn(60, 5, 3) * 0.1
+    space.fit(clip(), hair, poses(60))
+    found = space.condition(space.mean.clone(), UNITS, hair[7], pose(0.0)).hair
     torch.testing.assert_close(found, hair[7] - hair.mean(0))
+
+
+def test_pose_code_tells_turns_apart_and_stays_bounded():
+    space = fitted(clip(), 4)
+
+    def code(yaw: float) -> torch.Tensor:
+        return space.condition(space.mean.clone(), UNITS, NO_HAIR[0], pose(yaw)).pose
+
+    turned, middle, other = code(0.15), code(0.0), code(-0.15)
+    assert (turned - middle).norm() > 0.8
+    torch.testing.assert_close((turned - middle)[0], -(other - middle)[0], rtol=0.05, atol=0)
+    assert code(1.5).abs().max() <= CODE_LIMIT
+    torch.testing.assert_close(space.viewpoint, torch.tensor([0.0, 0.0, 0.7]), atol=0.01, rtol=0)
+
+
+def test_a_head_that_hardly_turns_gives_a_small_code():
+    space = LandmarkSpace(4, 3, 2, hair_points=0)
+    viewmats = torch.stack([pose(1e-4 * k) for k in range(60)])
+    space.fit(clip(), NO_HAIR.expand(60, 0, 3), viewmats)
+    assert max(space.condition(space.mean.clone(), UNITS, NO_HAIR[0], v).pose.abs().max() for v in viewmats) < 0.5

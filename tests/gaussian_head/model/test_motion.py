@@ -90,12 +90,12 @@ def test_a_new_field_can_learn():
     field = make_field()
     regions, _ = field.regions((torch.rand(30, 3) - 0.5) * 0.4)
     field(regions, torch.randn(7)).sum().backward()
-    assert field.change.grad.any()
+    assert field.expression.change.grad.any()
 
 
 def test_gradients_reach_every_parameter():
     field = make_field()
-    torch.nn.init.normal_(field.change)
+    torch.nn.init.normal_(field.expression.change)
     means = (torch.rand(400, 3) - 0.5) * 0.4
     regions, gate = field.regions(means)
     change = field(regions, torch.randn(7))
@@ -108,7 +108,7 @@ def test_gradients_reach_every_parameter():
 
 def test_the_change_depends_on_the_place_and_on_the_code():
     field = make_field()
-    torch.nn.init.normal_(field.change)
+    torch.nn.init.normal_(field.expression.change)
     regions, _ = field.regions((torch.rand(5, 3) - 0.5) * 0.4)
     one, other = field(regions, torch.ones(7)), field(regions, -torch.ones(7))
     assert (one != other).any(1).all()
