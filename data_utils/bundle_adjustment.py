@@ -1,85 +1,28 @@
 """Bundle adjustment of a whole clip's face landmarks: one focal length, one face, a pose and an expression a frame.
 
 No morphable-model file is needed: the face's shape and its expression space are learned from the clip itself.
-
-Notation: T frames, L = 478 landmarks, K expression components. `shape` X0 [L, 3] and `basis` B [K, L, 3] live in the
-head frame (metres); frame t shows the points X0 + sum_k c[t, k] B[k], moved into the camera by R[t], t[t].
-Camera axes here are OpenGL's (x right, y up, z backward), as in the field's tracker (specs/gaussian_head.md b.1), so
-u = cx - f X/Z and v = cy + f Y/Z with Z < 0 in front.
+Notation as in `face_track`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from data_utils.expressions import expression_basis, project_on_basis, relearn_expressions
+from data_utils.face_track import FaceTrack, align_shapes, combine, project, rigid_weights
 from data_utils.stage import Progress, no_progress
 from gaussian_head.geometry.landmarks import FACE_OVAL, RIGID
 from gaussian_head.geometry.rotations import matrix_from_rotvec
 
 FACE_WIDTH_M = 0.14
 """Distance between the two ear-side points of the oval (234, 454): it sets the metre, which no video can know."""
-SHARED_FRAMES = 200
+SHARED_FRAMES = 100
 """Shape, focal length and expression space are learned from at most this many frames, evenly spaced."""
-EXPRESSION_COMPONENTS = 40
 PRIOR_FOCAL = 2.4
 """Expected focal length in picture widths (a portrait lens); the fit may leave it."""
-
-
-@dataclass
-class FaceTrack:
-    """A tracked clip (see the module's notation)."""
-
-    focal_px: float
-    shape: Float[Tensor, "L 3"]
-    basis: Float[Tensor, "K L 3"]
-    coefficients: Float[Tensor, "T K"]
-    rotations: Float[Tensor, "T 3 3"]
-    translations: Float[Tensor, "T 3"]
-
-    def points(self) -> Float[Tensor, "T L 3"]:
-        """Return the landmarks in the head frame, metres: the face without its pose."""
-        return self.shape + _combine(self.coefficients, self.basis)
-
-    def project(self, center: Float[Tensor, "2"]) -> Float[Tensor, "T L 2"]:
-        """Return the landmarks' pixel positions for a principal point at `center` px."""
-        return project(self.points(), self.rotations, self.translations, self.focal_px, center)
-
-
-def project(
-    points: Float[Tensor, "T L 3"],
-    rotations: Float[Tensor, "T 3 3"],
-    translations: Float[Tensor, "T 3"],
-    focal_px: float | Tensor,
-    center: Float[Tensor, "2"],
-) -> Float[Tensor, "T L 2"]:
-    """Project head-frame points (metres) to pixels."""
-    camera = points @ rotations.transpose(1, 2) + translations[:, None]
-    flip = camera.new_tensor([-1.0, 1.0])
-    return center + flip * focal_px * camera[..., :2] / camera[..., 2:]
-
-
-def _combine(coefficients: Float[Tensor, "T K"], basis: Float[Tensor, "K L 3"]) -> Float[Tensor, "T L 3"]:
-    return (coefficients @ basis.flatten(1)).reshape(len(coefficients), *basis.shape[1:])
-
-
-def align_shapes(
-    points: Float[Tensor, "T L 3"], target: Float[Tensor, "L 3"], weights: Float[Tensor, "L"]
-) -> tuple[Float[Tensor, "T"], Float[Tensor, "T 3 3"], Float[Tensor, "T 3"]]:
-    """Find the similarities scale * R @ target + offset nearest to each frame's points (Umeyama 1991)."""
-    w = weights / weights.sum()
-    mean, target_mean = (points * w[:, None]).sum(1), (target * w[:, None]).sum(0)
-    a, b = points - mean[:, None], target - target_mean
-    u, s, vh = torch.linalg.svd(torch.einsum("tli,l,lj->tij", a, w, b))
-    sign = torch.ones_like(s)
-    sign[:, 2] = torch.det(u @ vh).sign()
-    rotation = u @ torch.diag_embed(sign) @ vh
-    scale = (s * sign).sum(1) / (w[:, None] * b * b).sum()
-    return scale, rotation, mean - scale[:, None] * (rotation @ target_mean)
 
 
 def _procrustes_mean(points: Float[Tensor, "T L 3"], weights: Float[Tensor, "L"]) -> Float[Tensor, "L 3"]:
@@ -124,7 +67,7 @@ class _Problem:
         self.spread = track.coefficients.square().mean(0).sqrt().clamp_min(1e-5)
         self.weights = torch.ones(landmarks.shape[1], dtype=landmarks.dtype)
         if len(track.basis) == 0:  # rigid: let the points that expressions hardly move decide
-            self.weights = _rigid_weights(landmarks.dtype)
+            self.weights = rigid_weights(landmarks.dtype)
 
     def current(self) -> FaceTrack:
         return FaceTrack(
@@ -140,7 +83,7 @@ class _Problem:
         """Robust reprojection error, temporal smoothness, and priors on focal length, shape and expression."""
         rotations = matrix_from_rotvec(self.rotvecs) @ self.track.rotations
         shape = self.track.shape + self.shape_offset
-        points = shape + _combine(self.coefficients, self.track.basis)
+        points = shape + combine(self.coefficients, self.track.basis)
         projected = project(points, rotations, self.translations, self.log_focal.exp(), self.center)
         unit = self.width / 512  # so that one set of weights serves every resolution
         error = ((projected - self.observed)[self.valid] / unit).norm(dim=-1)
@@ -164,12 +107,6 @@ class _Problem:
         """Small-angle coordinates of each rotation relative to the clip's mean: differences of them are rotations."""
         relative = rotations @ rotations[len(rotations) // 2].detach().T
         return torch.stack([relative[:, 2, 1], relative[:, 0, 2], relative[:, 1, 0]], -1)
-
-
-def _rigid_weights(dtype: torch.dtype) -> Float[Tensor, "L"]:
-    weights = torch.full((478,), 0.1, dtype=dtype)
-    weights[torch.from_numpy(RIGID)] = 4.0
-    return weights
 
 
 def _minimize(
@@ -199,33 +136,13 @@ def _minimize(
 
 def _initial_track(points: Float[Tensor, "T L 3"], size: tuple[int, int], shape: Tensor, focal_px: float) -> FaceTrack:
     """Turn per-frame similarities (weak perspective) into camera poses for a given focal length."""
-    scale, rotation, offset = align_shapes(points, shape, _rigid_weights(points.dtype))
+    scale, rotation, offset = align_shapes(points, shape, rigid_weights(points.dtype))
     depth = focal_px / scale
     center = points.new_tensor([size[0] / 2, -size[1] / 2])
     xy = (offset[:, :2] - center) * (depth / focal_px)[:, None]
     translations = torch.cat([xy, -depth[:, None]], 1)
     empty = points.new_zeros(0, len(shape), 3)
     return FaceTrack(focal_px, shape, empty, points.new_zeros(len(points), 0), rotation, translations)
-
-
-def _straightened(points: Float[Tensor, "T L 3"], track: FaceTrack, size: tuple[int, int]) -> Float[Tensor, "T L 3"]:
-    """Take perspective out of points (picture axes, px): else expressions would learn it, and stand in for poses."""
-    scale, _, offset = align_shapes(points, track.shape, _rigid_weights(points.dtype))
-    depth_px = track.focal_px - (points[..., 2] - offset[:, 2:])  # px at the depth of the head's origin
-    center = points.new_tensor([size[0] / 2, -size[1] / 2])
-    xy = (points[..., :2] - center) * (depth_px / track.focal_px)[..., None]
-    return torch.cat([xy, points[..., 2:]], -1)
-
-
-def _expression_basis(points: Float[Tensor, "T L 3"], shape: Float[Tensor, "L 3"]) -> Float[Tensor, "K L 3"]:
-    """Principal components (metres per unit, orthonormal) of what remains after the frames are aligned to the shape."""
-    scale, rotation, offset = align_shapes(points, shape, _rigid_weights(points.dtype))
-    residual = ((points - offset[:, None]) @ rotation) / scale[:, None, None] - shape
-    residual = residual * residual.new_tensor([1.0, 1.0, 0.5])  # depth of single pictures is the least certain
-    flat = residual.flatten(1)
-    components = min(EXPRESSION_COMPONENTS, len(points) - 1)
-    _, _, vh = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)
-    return vh[:components].reshape(components, len(shape), 3)
 
 
 def adjust_bundle(
@@ -248,50 +165,55 @@ def adjust_bundle(
     observed, valid = torch.from_numpy(filled), torch.from_numpy(valid_np)
     points = observed * observed.new_tensor([1.0, -1.0, -1.0])  # picture axes -> camera axes
 
-    keyframes = torch.from_numpy(np.flatnonzero(valid_np))
-    keyframes = keyframes[torch.linspace(0, len(keyframes) - 1, min(SHARED_FRAMES, len(keyframes))).round().long()]
-    shape = _procrustes_mean(points[keyframes], _rigid_weights(points.dtype))
+    keyframes = _key_frames(valid_np)
+    shape = _procrustes_mean(points[keyframes], rigid_weights(points.dtype))
     start = _initial_track(points, size, shape, PRIOR_FOCAL * size[0])
 
     # Shared unknowns from the key frames: first rigidly, then with expressions.
     key = _select(start, keyframes)
-    key = _minimize(
-        _Problem(observed[keyframes], valid[keyframes], size, key), 150, shared=True, label="face", progress=progress
-    )
-    key.basis = _expression_basis(_straightened(points[keyframes], key, size), key.shape)
-    key.coefficients = points.new_zeros(len(keyframes), len(key.basis))
-    key.coefficients = _project_on_basis(_straightened(points[keyframes], key, size), key)
-    key = _minimize(
-        _Problem(observed[keyframes], valid[keyframes], size, key),
-        250,
-        shared=True,
-        label="expressions",
-        progress=progress,
-    )
+    key_observed, key_valid = observed[keyframes], valid[keyframes]
+    key = _minimize(_Problem(key_observed, key_valid, size, key), 100, shared=True, label="face", progress=progress)
+    key.basis = expression_basis(points[keyframes], key, size)
+    key.coefficients = project_on_basis(points[keyframes], key, size)
+    problem = _Problem(key_observed, key_valid, size, key)
+    key = _minimize(problem, 150, shared=True, label="expressions", progress=progress)
 
     # Then every frame's pose and expression, with the shared unknowns held.
     track = _initial_track(points, size, key.shape, key.focal_px)
     track.basis = key.basis
-    track.coefficients = _project_on_basis(_straightened(points, track, size), track)
-    return _minimize(
-        _Problem(observed, valid, size, track), 200, shared=False, label="all frames", progress=progress
-    ), start
+    track.coefficients = project_on_basis(points, track, size)
+    problem = _Problem(observed, valid, size, track)
+    return _minimize(problem, 200, shared=False, label="all frames", progress=progress), start
 
 
 def fit_expressions(
-    track: FaceTrack, landmarks: Float[np.ndarray, "T L 3"], size: tuple[int, int], progress: Progress = no_progress
+    track: FaceTrack,
+    landmarks: Float[np.ndarray, "T L 3"],
+    size: tuple[int, int],
+    still: Float[np.ndarray, "L"],
+    progress: Progress = no_progress,
 ) -> FaceTrack:
-    """Fit the expressions again to the same landmarks, with the poses of `track` held (arguments: `adjust_bundle`)."""
+    """Learn and fit the expressions again to the same landmarks, with the poses of `track` held.
+
+    Args:
+        track: Poses, focal length and depth to keep.
+        landmarks: See `adjust_bundle`.
+        size: Picture width and height in px.
+        still: 0 where landmarks may move in the head frame .. 1 where they belong to the skull.
+        progress: Wraps the iterations.
+    """
     valid = np.isfinite(landmarks).all(axis=(1, 2))
     observed = torch.from_numpy(_fill_gaps(landmarks, valid).astype(np.float32))
+    center = observed.new_tensor([size[0] / 2, size[1] / 2])
+    held = torch.from_numpy(still).to(observed)
+    track = relearn_expressions(track, observed[..., :2], center, held, _key_frames(valid))
     problem = _Problem(observed, torch.from_numpy(valid), size, track)
-    return _minimize(problem, 100, shared=False, poses=False, label="expressions again", progress=progress)
+    return _minimize(problem, 50, shared=False, poses=False, label="expressions again", progress=progress)
 
 
-def _project_on_basis(points: Float[Tensor, "T L 3"], track: FaceTrack) -> Float[Tensor, "T K"]:
-    scale, rotation, offset = align_shapes(points, track.shape, _rigid_weights(points.dtype))
-    residual = ((points - offset[:, None]) @ rotation) / scale[:, None, None] - track.shape
-    return torch.einsum("tld,kld->tk", residual, track.basis)
+def _key_frames(valid: Bool[np.ndarray, "T"]) -> Int[Tensor, " F"]:
+    found = torch.from_numpy(np.flatnonzero(valid))
+    return found[torch.linspace(0, len(found) - 1, min(SHARED_FRAMES, len(found))).round().long()]
 
 
 def _select(track: FaceTrack, frames: Tensor) -> FaceTrack:

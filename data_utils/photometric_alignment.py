@@ -1,73 +1,68 @@
-"""Sub-pixel poses: align every frame's skin to the clip's own mean texture.
+"""Poses and depth from the skin's texture.
 
-Landmarks are found frame by frame and wander by a fraction of a pixel; skin does not. Points spread over the tracked
-mesh carry the mean of what all frames show at them, and each frame's pose is refined until the frame agrees with that
-(Gauss-Newton on image intensities; Baker and Matthews 2004). Points that speech and expression move weigh little, so
-do points seen at a grazing angle. Pictures are band-passed, so that light which changes with the pose matters less.
+Landmarks are found picture by picture: they wander by a fraction of a pixel, they follow some turns of the head only in
+part, and their depth is a guess. Skin does neither. Points spread over the steady parts of the tracked mesh each have
+one intensity, unknown but the same in all frames. For key frames, their poses, the face's depth (a smooth correction)
+and those intensities are found together (Gauss-Newton; the intensities, one a point, are eliminated); then every
+frame's pose is refined against the found texture (Baker and Matthews 2004). Pictures are band-passed, so that light
+which changes with the pose matters less.
 
-Notation as in `bundle_adjustment`; S surface points. Camera axes are OpenGL's.
+Turning a little and being deep a little look much alike (the bas-relief ambiguity), and what errs (light, gloss,
+expression) errs alike at many points: hence the priors, which are tighter than independent errors would ask for.
+
+Notation as in `face_track`; S points, F key frames, D components of the depth correction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.ndimage import gaussian_filter1d
-from scipy.spatial import Delaunay
+from scipy.spatial.transform import Rotation
 
-from data_utils.bundle_adjustment import FaceTrack
+from data_utils.face_track import FaceTrack
+from data_utils.skin_points import BandPass, Lens, SkinPoints, look, pose_jacobian
 from data_utils.stage import Progress, no_progress
 from gaussian_head.geometry.landmarks import RIGID
-from gaussian_head.geometry.rotations import matrix_from_rotvec
 
-POINTS = 3000
-ROUNDS, STEPS = 2, 3
-"""Times the mean texture is taken anew; Gauss-Newton steps a frame each time."""
-STEADY_M = 0.0008
-"""Points that move more than this (standard deviation over the clip) count little."""
-NOISE = 8.0
-"""Expected intensity difference (0..255) of well aligned frames; larger ones are down-weighted (Cauchy)."""
-LANDMARK_PX = 0.5
+KEY_FRAMES = 60
+"""Depth and texture are found in at most this many frames, evenly spaced."""
+KEY_STEPS, STEPS = 8, 4
+"""Gauss-Newton steps of the key frames together, then of each frame alone."""
+LANDMARK_PX = 15.0
 """Standard deviation, px at 512 px, of the prior that keeps poses near the landmarks' ones."""
-SMOOTHING_FRAMES = 1.2
+FOLLOW_PX = 6.0
+"""Likewise, of the prior that keeps every frame near what the key frames say about its pose."""
+RELIEF, BULGE_M, BULGE_WIDTH_M = 0.1, 0.0015, 0.04
+"""Standard deviations of the depth's scale and of smooth bulges of this width beside it."""
+DEPTH_COMPONENTS = 16
+SMOOTHING_FRAMES = 2.0
 """Standard deviation of the filter over time that corrections pass: what single frames claim is noise."""
-TEXTURE_FRAMES = 300
-"""The mean texture is taken from at most this many frames, evenly spaced."""
 
 
-class _Surface:
-    """Points on the mesh: barycentric positions, normals, and how steady they are."""
+@dataclass
+class _Poses:
+    """Poses under refinement: rotations, translations, and the sum of their steps (rotation vector, translation)."""
 
-    def __init__(self, track: FaceTrack) -> None:
-        rng = np.random.default_rng(0)
-        shape = track.shape.double().numpy()[:468]
-        faces = Delaunay(shape[:, :2]).simplices
-        edges = shape[faces[:, 1:]] - shape[faces[:, :1]]
-        cross = np.cross(edges[:, 0], edges[:, 1])
-        cross *= np.sign(cross[:, 2:])  # outward: towards the camera of a frontal face
-        areas = np.linalg.norm(cross, axis=1)
-        chosen = rng.choice(len(faces), POINTS, p=areas / areas.sum())
-        barycentric = rng.dirichlet(np.ones(3), POINTS)
-        self.vertices, self.barycentric = faces[chosen], barycentric
-        self.normals = cross[chosen] / areas[chosen, None]
-        points = track.points().double().numpy()
-        wander = points.std(0)[:468].max(1)
-        self.steady = np.exp(-0.5 * ((wander[self.vertices] * barycentric).sum(1) / STEADY_M) ** 2)
+    rotations: Float[ndarray, "F 3 3"]
+    translations: Float[ndarray, "F 3"]
+    steps: Float[ndarray, "F 6"]
 
-    def at(self, landmarks: Float[ndarray, "L 3"]) -> Float[ndarray, "S 3"]:
-        return (landmarks[self.vertices] * self.barycentric[..., None]).sum(1)
+    def move(self, steps: Float[ndarray, "F 6"]) -> None:
+        self.steps = self.steps + steps
+        self.rotations = Rotation.from_rotvec(steps[:, :3]).as_matrix() @ self.rotations
+        self.translations = self.translations + steps[:, 3:]
 
 
 def align_to_texture(
     track: FaceTrack, picture: Callable[[int], ndarray], size: tuple[int, int], progress: Progress = no_progress
 ) -> tuple[FaceTrack, list[float]]:
-    """Refine the poses of a track.
+    """Refine the poses of a track and the depth of its face.
 
     Args:
         track: What the landmarks gave.
@@ -76,112 +71,120 @@ def align_to_texture(
         progress: Wraps the frames.
 
     Returns:
-        The track with refined poses, and per round the mean absolute difference between frames and the mean texture
-        (band-passed intensities, 0..255) before that round's steps.
+        The track with refined poses and shape, and the mean absolute difference between key frames and texture
+        (band-passed intensities, 0..255) before and after.
     """
-    surface = _Surface(track)
-    shapes = track.points().double().numpy()
-    rotations = track.rotations.double().numpy().copy()
-    translations = track.translations.double().numpy().copy()
-    lens = _Lens(track.focal_px, size)
-    total = np.zeros((len(shapes), 6))
-    sampled = np.unique(np.linspace(0, len(shapes) - 1, min(TEXTURE_FRAMES, len(shapes))).round().astype(int)).tolist()
-    residuals = []
-    for turn in range(ROUNDS):
-        weight, mean = np.zeros(POINTS), np.zeros(POINTS)
-        for k in sampled:
-            points = surface.at(shapes[k]) @ rotations[k].T
-            seen = _facing(surface, rotations[k], points + translations[k])
-            values = _sample(_band_pass(picture(k), size), lens.project(points + translations[k])[0])[0]
-            mean += seen * values
-            weight += seen
-        texture = mean / np.maximum(weight, 1e-6)
-        errors = []
-        for k in progress(range(len(shapes)), len(shapes), f"tracking: texture {turn + 1}/{ROUNDS}"):
-            layers = _band_pass(picture(k), size)
-            points = surface.at(shapes[k])
-            for step in range(STEPS):
-                rotated = points @ rotations[k].T
-                camera = rotated + translations[k]
-                weights = _facing(surface, rotations[k], camera) * surface.steady
-                delta, error = _gauss_newton(layers, texture, rotated, camera, weights, lens, total[k], shapes[k],
-                                             rotations[k], translations[k])  # fmt: skip
-                if step == 0:
-                    errors.append(error)
-                total[k] += delta
-                turned = matrix_from_rotvec(torch.from_numpy(delta[:3])).numpy()
-                rotations[k] = turned @ rotations[k]
-                translations[k] += delta[3:]
-        residuals.append(round(float(np.mean(errors)), 3))
-    correction = torch.from_numpy(gaussian_filter1d(total, SMOOTHING_FRAMES, axis=0, mode="nearest"))
-    correction = correction.to(track.rotations)
+    frames = len(track.rotations)
+    skin, lens = SkinPoints(track), Lens(track.focal_px, size)
+    start = _Poses(track.rotations.double().numpy(), track.translations.double().numpy(), np.zeros((frames, 6)))
+
+    def filtered(k: int) -> BandPass:
+        pixels = lens.project(skin.places @ start.rotations[k].T + start.translations[k])[0]
+        return BandPass(picture(k), pixels, lens.unit)
+
+    keys = np.unique(np.linspace(0, frames - 1, min(KEY_FRAMES, frames)).round().astype(int))
+    key = _Poses(start.rotations[keys], start.translations[keys], np.zeros((len(keys), 6)))
+    total = len(keys)
+    pictures = [filtered(k) for k in progress(keys.tolist(), total, "tracking: key frames")]
+    bulge, texture, errors = _solve_key_frames(skin, key, pictures, lens)
+
+    places = skin.places + skin.at(bulge)
+    guess = _extrapolate(start.rotations, keys, key.steps)
+    steps = np.empty((frames, 6))
+    for k in progress(range(frames), frames, "tracking: texture"):
+        pose = _Poses(start.rotations[k : k + 1], start.translations[k : k + 1], np.zeros((1, 6)))
+        pose.move(guess[k : k + 1])
+        shown = filtered(k)
+        for _ in range(STEPS):
+            rotation, translation = pose.rotations[0], pose.translations[0]
+            sighting = look(skin, places, rotation, translation, shown, lens)
+            residual, slopes, weights = sighting.compare(texture)
+            jacobian = pose_jacobian(sighting.rotated, slopes)
+            prior = _landmark_information(skin.landmarks, rotation, translation, lens) / FOLLOW_PX**2
+            information = jacobian.T @ (weights[:, None] * jacobian) + prior
+            target = jacobian.T @ (weights * residual) + prior @ (guess[k] - pose.steps[0])
+            pose.move(np.linalg.solve(information, target)[None])
+        steps[k] = pose.steps[0]
+    steps = gaussian_filter1d(steps, SMOOTHING_FRAMES, axis=0, mode="nearest")
+    rotations = Rotation.from_rotvec(steps[:, :3]).as_matrix() @ start.rotations
     refined = replace(
         track,
-        rotations=matrix_from_rotvec(correction[:, :3]) @ track.rotations,
-        translations=track.translations + correction[:, 3:],
+        shape=track.shape + torch.from_numpy(bulge).to(track.shape),
+        rotations=torch.from_numpy(rotations).to(track.rotations),
+        translations=torch.from_numpy(start.translations + steps[:, 3:]).to(track.translations),
     )
-    return refined, residuals
+    return refined, errors
 
 
-class _Lens:
-    """Pinhole projection (OpenGL camera axes) with its derivative."""
+def _solve_key_frames(
+    skin: SkinPoints, key: _Poses, pictures: list[BandPass], lens: Lens
+) -> tuple[Float[ndarray, "L 3"], Float[ndarray, " S"], list[float]]:
+    """Move the key frames' poses in place; return the landmarks' correction (m), the texture, mean residuals."""
+    inward = np.einsum("fji,fj->fi", key.rotations, key.translations).mean(0)
+    towards = -inward / np.linalg.norm(inward)  # from the head to the camera, as a rule: depth is what is along it
+    modes = _depth_modes(skin.landmarks)
+    at_points = skin.at(modes)
+    depth = np.zeros(DEPTH_COMPONENTS)
+    poses, errors = 6 * len(pictures), []
+    for _ in range(KEY_STEPS):
+        places = skin.places + np.outer(at_points @ depth, towards)
+        views = list(zip(key.rotations, key.translations, pictures, strict=True))
+        sightings = [look(skin, places, rotation, translation, shown, lens) for rotation, translation, shown in views]
+        seen = sum(sighting.weights for sighting in sightings)
+        texture = sum(sighting.weights * sighting.values for sighting in sightings) / np.maximum(seen, 1e-6)
+        # Normal equations of all poses and the depth, and how they meet the texture's: cross [.., S], own [S].
+        normal = np.diag(np.r_[np.zeros(poses), np.ones(DEPTH_COMPONENTS)])
+        target = np.r_[np.zeros(poses), -depth]
+        cross, own, claim = np.zeros((len(target), len(texture))), np.full(len(texture), 1e-6), np.zeros(len(texture))
+        difference = 0.0
+        for f, sighting in enumerate(sightings):
+            rotation, translation, _ = views[f]
+            residual, slopes, weights = sighting.compare(texture)
+            along = (slopes @ (rotation @ towards))[:, None] * at_points
+            jacobian = np.concatenate([pose_jacobian(sighting.rotated, slopes), along], 1)
+            weighted = weights[:, None] * jacobian
+            pose = np.arange(6 * f, 6 * f + 6)
+            rows = np.r_[pose, poses : len(target)]
+            normal[np.ix_(rows, rows)] += jacobian.T @ weighted
+            target[rows] += weighted.T @ residual
+            cross[rows] += weighted.T
+            own += weights
+            claim += weights * residual
+            prior = _landmark_information(skin.landmarks, rotation, translation, lens) / LANDMARK_PX**2
+            normal[np.ix_(pose, pose)] += prior
+            target[pose] -= prior @ key.steps[f]
+            total = max(sighting.weights.sum(), 1e-6)
+            difference += (sighting.weights * np.abs(residual)).sum() / total / len(sightings)
+        step = np.linalg.solve(normal - (cross / own) @ cross.T, target - cross @ (claim / own))
+        key.move(step[:poses].reshape(-1, 6))
+        depth = depth + step[poses:]
+        errors.append(round(float(difference), 3))
+    return np.outer(modes @ depth, towards), texture, [errors[0], errors[-1]]
 
-    def __init__(self, focal_px: float, size: tuple[int, int]) -> None:
-        self.focal_px = focal_px
-        self.center = np.array(size) / 2
-        self.unit = size[0] / 512
 
-    def project(self, camera: Float[ndarray, "S 3"]) -> tuple[Float[ndarray, "S 2"], Float[ndarray, "S 2 3"]]:
-        x, y, z = camera.T
-        f = self.focal_px
-        zero = np.zeros_like(x)
-        derivative = np.stack([np.stack([-f / z, zero, f * x / z**2], 1), np.stack([zero, f / z, -f * y / z**2], 1)], 1)
-        return self.center + np.stack([-f * x / z, f * y / z], 1), derivative
+def _depth_modes(landmarks: Float[ndarray, "L 3"]) -> Float[ndarray, "L D"]:
+    """Principal components (m, of unit variance) of what the depth's correction may be: a Gaussian process."""
+    distance = np.linalg.norm(landmarks[:, None, :2] - landmarks[None, :, :2], axis=-1)
+    relief = landmarks[:, 2] - landmarks[:, 2].mean()
+    covariance = BULGE_M**2 * np.exp(-0.5 * (distance / BULGE_WIDTH_M) ** 2) + RELIEF**2 * np.outer(relief, relief)
+    values, vectors = np.linalg.eigh(covariance)
+    return vectors[:, -DEPTH_COMPONENTS:] * np.sqrt(values[-DEPTH_COMPONENTS:])
 
 
-def _band_pass(rgb: ndarray, size: tuple[int, int]) -> Float[ndarray, "H W 3"]:
-    """Return the band-passed intensity and its x and y derivatives."""
-    gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    unit = size[0] / 512
-    fine = cv2.GaussianBlur(gray, (0, 0), 1.2 * unit)
-    coarse = cv2.resize(fine, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-    coarse = cv2.resize(cv2.GaussianBlur(coarse, (0, 0), 4 * unit), (gray.shape[1], gray.shape[0]))
-    band = fine - coarse
-    return np.dstack([band, cv2.Scharr(band, cv2.CV_32F, 1, 0) / 32, cv2.Scharr(band, cv2.CV_32F, 0, 1) / 32])
+def _extrapolate(
+    rotations: Float[ndarray, "T 3 3"], keys: Int[ndarray, " F"], steps: Float[ndarray, "F 6"]
+) -> Float[ndarray, "T 6"]:
+    """Guess every frame's correction from those of the key frames: linear in the turn of the head."""
+    turns = Rotation.from_matrix(rotations)
+    pose = np.column_stack([np.ones(len(rotations)), (turns * turns.mean().inv()).as_rotvec()])
+    return pose @ np.linalg.lstsq(pose[keys], steps, rcond=None)[0]
 
 
-def _sample(layers: Float[ndarray, "H W 3"], pixels: Float[ndarray, "S 2"]) -> Float[ndarray, "3 S"]:
-    at = (pixels - 0.5).astype(np.float32)  # OpenCV puts pixel centres at integers
-    return cv2.remap(layers, at[:, None, 0], at[:, None, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0].T
-
-
-def _facing(surface: _Surface, rotation: Float[ndarray, "3 3"], camera: Float[ndarray, "S 3"]) -> Float[ndarray, " S"]:
-    """Weight points by how squarely they face the camera: 0 beyond about 75 degrees, 1 within 45."""
-    towards = -camera / np.linalg.norm(camera, axis=1, keepdims=True)
-    cosine = (surface.normals @ rotation.T * towards).sum(1)
-    return np.clip((cosine - 0.25) / 0.45, 0, 1)
-
-
-def _gauss_newton(
-    layers: ndarray, texture: Float[ndarray, " S"], rotated: Float[ndarray, "S 3"], camera: Float[ndarray, "S 3"],
-    weights: Float[ndarray, " S"], lens: _Lens, total: Float[ndarray, "6"], shape: Float[ndarray, "L 3"],
-    rotation: Float[ndarray, "3 3"], translation: Float[ndarray, "3"],
-) -> tuple[Float[ndarray, "6"], float]:  # fmt: skip
-    """One step of the pose (rotation vector about the head's origin, then translation); and the mean residual."""
-    pixels, derivative = lens.project(camera)
-    values, gx, gy = _sample(layers, pixels)
-    residual = texture - values
-    gain = (weights * values * texture).sum() / max((weights * values * values).sum(), 1e-6)
-    residual = texture - np.clip(gain, 0.7, 1.4) * values
-    slope = gx[:, None] * derivative[:, 0] + gy[:, None] * derivative[:, 1]
-    jacobian = np.concatenate([np.cross(rotated, slope), slope], 1)
-    robust = weights / (1 + (residual / NOISE) ** 2) / NOISE**2
-    information = jacobian.T @ (robust[:, None] * jacobian)
-    target = jacobian.T @ (robust * residual)
-    # The landmarks' own information about the pose, as a prior around where they put it.
-    anchors = shape[RIGID] @ rotation.T
+def _landmark_information(
+    landmarks: Float[ndarray, "L 3"], rotation: Float[ndarray, "3 3"], translation: Float[ndarray, "3"], lens: Lens
+) -> Float[ndarray, "6 6"]:
+    """Return what the landmarks' places in the picture tell about the pose: a prior around where they put it."""
+    anchors = landmarks[RIGID] @ rotation.T
     _, flow = lens.project(anchors + translation)
-    prior = np.concatenate([np.cross(anchors[:, None], flow), flow], 2).reshape(-1, 6)
-    prior = prior.T @ prior / (LANDMARK_PX * lens.unit) ** 2
-    delta = np.linalg.solve(information + prior, target - prior @ total)
-    return delta, float((weights * np.abs(residual)).sum() / max(weights.sum(), 1e-6))
+    jacobian = np.concatenate([pose_jacobian(anchors, flow[:, axis]) for axis in (0, 1)])
+    return jacobian.T @ jacobian / lens.unit**2

@@ -48,7 +48,7 @@ def build_stages(layout: SubjectLayout, *, size: int, crop: Crop, extractor: str
         Stage(
             "landmarks", 1, (frames,), (per_frame(layout.landmarks68), landmarks), run("landmarks", "extract_landmarks")
         ),
-        Stage("tracking", 4, (frames, landmarks), (*tracks, *head), run("tracking", "track_head")),
+        Stage("tracking", 5, (frames, landmarks), (*tracks, *head), run("tracking", "track_head")),
         Stage("parsing", 1, (frames, landmarks), (parsing, mattes), run("parsing", "segment_frames")),
         Stage("background", 1, (frames, mattes), (layout.background,), run("background", "extract_background")),
         Stage(

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from data_utils.bundle_adjustment import FaceTrack, adjust_bundle, fit_expressions
+from data_utils.bundle_adjustment import adjust_bundle, fit_expressions
+from data_utils.face_track import FaceTrack
 from data_utils.photometric_alignment import align_to_texture
+from data_utils.skin_points import stillness
 from data_utils.stage import Progress, no_progress
 from gaussian_head.data.layout import VIDEO_FPS, SubjectLayout
 from gaussian_head.geometry.rotations import euler_from_matrix
@@ -39,7 +41,7 @@ def track_head(layout: SubjectLayout, progress: Progress = no_progress) -> dict[
     size = (width, height)
     track, start = adjust_bundle(landmarks, size, progress)
     track, texture_error = align_to_texture(track, lambda k: read_rgb(layout.frame(k)), size, progress)
-    track = fit_expressions(track, landmarks, size, progress)
+    track = fit_expressions(track, landmarks, size, stillness(track), progress)
     _write(layout, track, valid, width, height)
     center = track.translations.new_tensor([width / 2, height / 2])
     error = np.linalg.norm(track.project(center).numpy() - landmarks[..., :2], axis=-1)[valid]

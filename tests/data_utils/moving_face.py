@@ -9,7 +9,8 @@ import torch
 from scipy.spatial import Delaunay
 from scipy.spatial.transform import Rotation
 
-from data_utils.bundle_adjustment import FACE_WIDTH_M, FaceTrack
+from data_utils.bundle_adjustment import FACE_WIDTH_M
+from data_utils.face_track import FaceTrack
 from data_utils.synthetic.raster import rasterize
 from gaussian_head.geometry.landmarks import FACE_OVAL, RIGID
 
@@ -19,7 +20,7 @@ FOCAL_PX, DISTANCE_M = 2.3 * WIDTH, 0.9
 
 @dataclass
 class MovingFace:
-    """The truth of a clip (camera axes are OpenGL's, as in `bundle_adjustment`)."""
+    """The truth of a clip (camera axes are OpenGL's, as in `face_track`)."""
 
     track: FaceTrack
 

@@ -8,8 +8,10 @@ import torch
 from moving_face import FOCAL_PX, HEIGHT, WIDTH, make_moving_face, rotation_errors_deg
 from scipy.spatial.transform import Rotation
 
-from data_utils.bundle_adjustment import FACE_WIDTH_M, adjust_bundle, align_shapes, fit_expressions, project
+from data_utils.bundle_adjustment import FACE_WIDTH_M, adjust_bundle, fit_expressions
+from data_utils.face_track import align_shapes, project
 from gaussian_head.geometry import cameras
+from gaussian_head.geometry.landmarks import RIGID
 from gaussian_head.geometry.rotations import euler_from_matrix
 
 SIZE, CENTER = (WIDTH, HEIGHT), torch.tensor([WIDTH / 2, HEIGHT / 2])
@@ -86,12 +88,16 @@ def test_speech_is_expression_not_pose(adjusted, face):
     assert np.corrcoef(height, (true[:, 10] - true[:, 152]).norm(dim=1).numpy())[0, 1] > 0.9
 
 
-def test_fitting_expressions_again_keeps_the_poses(adjusted, face, landmarks):
+def test_fitting_expressions_again_keeps_poses_and_what_is_still(adjusted, face, landmarks):
     track, _ = adjusted
-    again = fit_expressions(track, landmarks, SIZE)
+    still = np.zeros(478)
+    still[RIGID] = 1
+    again = fit_expressions(track, landmarks, SIZE, still)
     assert torch.equal(again.rotations, track.rotations)
     assert torch.equal(again.translations, track.translations)
-    assert torch.equal(again.shape, track.shape)
+    assert again.focal_px == track.focal_px
+    assert again.points()[:, RIGID].std(0).max() < 1e-6
+    assert again.points()[:, 152].std(0).norm() > 1e-3  # the chin
     assert distances(again, face).mean() < distances(track, face).mean() + 0.02
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from moving_face import HEIGHT, WIDTH, draw, make_moving_face, rotation_errors_deg
+from scipy.ndimage import gaussian_filter1d
+from scipy.spatial.transform import Rotation
 
-from data_utils.bundle_adjustment import FaceTrack, project
+from data_utils.face_track import FaceTrack, project
 from data_utils.photometric_alignment import align_to_texture
 from gaussian_head.geometry.landmarks import RIGID
 from gaussian_head.geometry.rotations import matrix_from_rotvec
@@ -28,8 +30,8 @@ def pictures(truth) -> list[np.ndarray]:
 
 
 def perturbed(truth: FaceTrack, size: float) -> FaceTrack:
-    """Poses that wander by about `size` degrees and half a millimetre."""
-    walk = np.cumsum(np.random.default_rng(1).normal(size=(FRAMES, 6)), 0)
+    """Poses that wander, smoothly as adjusted ones do, by about `size` degrees and half a millimetre."""
+    walk = gaussian_filter1d(np.cumsum(np.random.default_rng(1).normal(size=(FRAMES, 6)), 0), 2.0, axis=0)
     walk = torch.from_numpy(size * (walk - walk.mean(0)) / walk.std(0)).float()
     return replace(
         truth,
@@ -46,7 +48,7 @@ def drift_px(track: FaceTrack, truth: FaceTrack) -> float:
     """How far the rigid points wander from their true places, but for a constant offset."""
     seen = [
         project(t.shape.expand(FRAMES, 478, 3), t.rotations, t.translations, t.focal_px, CENTER)[:, RIGID]
-        for t in (replace(track, shape=truth.shape), truth)
+        for t in (track, truth)
     ]
     offset = seen[0] - seen[1]
     return (offset - offset.mean(0)).norm(dim=-1).mean().item()
@@ -65,17 +67,30 @@ def test_poses_come_nearer_to_the_truth(truth, pictures, size):
 def test_true_poses_stay(truth, pictures):
     refined, _ = align_to_texture(truth, pictures.__getitem__, SIZE)
     assert rotation_error(refined, truth) < 0.05
-    assert drift_px(refined, truth) < 0.05
+    assert drift_px(refined, truth) < 0.15  # the skin beside the mouth, which counts a little, moves
 
 
-def test_face_and_expressions_are_untouched_and_rotations_are_ones(truth, pictures):
+def test_expressions_are_untouched_and_rotations_are_ones(truth, pictures):
     refined, _ = align_to_texture(perturbed(truth, 0.6), pictures.__getitem__, SIZE)
-    for name in ("shape", "basis", "coefficients"):
+    for name in ("basis", "coefficients"):
         assert torch.equal(getattr(refined, name), getattr(truth, name)), name
     assert refined.focal_px == truth.focal_px
     identity = torch.eye(3).expand(FRAMES, 3, 3)
     torch.testing.assert_close(refined.rotations @ refined.rotations.transpose(1, 2), identity, atol=1e-5, rtol=0)
     assert (torch.det(refined.rotations) > 0).all()
+
+
+def test_a_face_made_too_deep_becomes_flatter_and_turns_more(truth, pictures):
+    depth = truth.shape[:, 2] - truth.shape[:, 2].mean()
+    deeper = replace(truth, shape=truth.shape + 0.25 * depth[:, None] * torch.tensor([0, 0, 1.0]))
+    middle = truth.rotations[FRAMES // 2]
+    turns = Rotation.from_matrix((truth.rotations @ middle.T).double().numpy()).as_rotvec()
+    less = matrix_from_rotvec(torch.from_numpy(0.8 * turns).float())
+    start = replace(deeper, rotations=less @ middle)
+    refined, _ = align_to_texture(start, pictures.__getitem__, SIZE)
+    assert rotation_error(refined, truth) < 0.5 * rotation_error(start, truth)
+    found = (refined.shape[:, 2] - refined.shape[:, 2].mean()) @ depth / (depth @ depth)
+    assert found.item() == pytest.approx(1, abs=0.15)
 
 
 def test_brighter_and_darker_frames_do_not_matter(truth, pictures):

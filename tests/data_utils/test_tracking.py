@@ -121,7 +121,7 @@ def procedural(tmp_path_factory):
     """True rotations and tracked ones of a procedural subject, through the real detector; and the facts."""
     pytest.importorskip("mediapipe")
     layout = SubjectLayout(tmp_path_factory.mktemp("procedural") / "demo")
-    make_subject(layout, seconds=2.0, size=256, seed=3)
+    make_subject(layout, seconds=6.0, size=256, seed=1)  # in shorter ones depth and turns are told apart by luck
     for k, (_, rgb) in enumerate(read_frames(layout.video)):
         write_jpeg(layout.frame(k), rgb)
     extract_landmarks(layout)
@@ -138,13 +138,13 @@ def test_procedural_head_is_followed(procedural):
     assert not facts["invalid_frames"]
     yaw = [np.arctan2(rotations[:, 0, 2], rotations[:, 2, 2]) for rotations in (truth, estimated)]
     assert np.corrcoef(*yaw)[0, 1] > 0.97
-    assert rotation_errors_deg(estimated, truth).mean() < 2.5
     assert facts["reprojection_error_px"] < 0.5
     assert facts["jitter_after"]["rotation_deg"] < 0.5 * facts["jitter_before"]["rotation_deg"]
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="the detector nods less than the head does, and makes its face deeper", strict=False)
 def test_procedural_rotations_are_true_to_a_degree(procedural):
     truth, estimated, _ = procedural
-    assert rotation_errors_deg(estimated, truth).mean() < 1
+    errors = rotation_errors_deg(estimated, truth)
+    assert errors.mean() < 1
+    assert np.sqrt(np.square(errors).mean()) < 1
