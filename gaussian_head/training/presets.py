@@ -35,7 +35,6 @@ FULL = FitConfig(
     mouth=replace(
         QUICK.mouth,
         steps=50_000,
-        views=1,
         gaussians=10_000,
         densify=DensifyConfig(gradient_threshold=2e-4, max_gaussians=30_000, start_share=0.01, stop_share=0.9),
         curriculum=CurriculumConfig(every=7),
@@ -43,12 +42,11 @@ FULL = FitConfig(
     face=replace(
         QUICK.face,
         steps=50_000,
-        views=1,
         skin_gaussians=12_000,
         hair_gaussians=12_000,
         densify=DensifyConfig(max_gaussians=60_000, start_share=0.01, stop_share=0.98),
     ),
-    fuse=replace(QUICK.fuse, steps=10_000, views=1),
+    fuse=replace(QUICK.fuse, steps=10_000),
     trainer=TrainerConfig(log_every=100, validate_every=2_000, save_every=5_000),
 )
 """512 px, the reference's schedule (specs/gaussian_head.md f), for a GPU."""

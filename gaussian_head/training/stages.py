@@ -65,7 +65,7 @@ class StageConfig:
 
     steps: int = 1_000
     """Optimizer steps."""
-    views: int = 2
+    views: int = 1
     """Frames a step; each is rendered in a thread of its own, which small operators use better than inner loops do."""
     rates: RateConfig = field(default_factory=RateConfig)
 
@@ -74,8 +74,7 @@ class StageConfig:
 class MouthConfig(StageConfig):
     """The inner mouth, alone, in the pictures' mouth regions."""
 
-    steps: int = 1_500
-    views: int = 1
+    steps: int = 2_500
     gaussians: int = 2_500
     """Gaussians to start with."""
     coverage_weight: float = 0.1
@@ -90,7 +89,7 @@ class MouthConfig(StageConfig):
 class FaceConfig(StageConfig):
     """Everything of the head but the inner mouth, over the true mouth and background."""
 
-    steps: int = 7_000
+    steps: int = 8_000
     skin_gaussians: int = 6_000
     """Gaussians to start with on the face mesh."""
     hair_gaussians: int = 6_000
