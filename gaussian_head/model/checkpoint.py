@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from gaussian_head.errors import UserError
 from gaussian_head.model.gaussians import Gaussians
 from gaussian_head.model.head import Head, HeadConfig
 
-FORMAT = 1
+FORMAT = 2
 """Raised when a checkpoint's meaning changes."""
 
 
@@ -39,8 +40,12 @@ class Checkpoint:
         return self.document["step"]
 
     def load_head(self) -> Head:
-        """Rebuild the head, bound and ready to deform."""
-        tensors = load_file(self.folder / "head.safetensors")
+        """Rebuild the head, bound and ready to deform.
+
+        Raises:
+            UserError: Its file is missing or damaged.
+        """
+        tensors = self._load("head.safetensors")
         config = from_json(HeadConfig, self.document["head"])
         sets = [Gaussians(len(tensors[f"{part}.gaussians.means"]), config.sh_degree) for part in ("face", "mouth")]
         head = Head(config, *sets, hair_points=len(tensors["space.hair_mean"]))
@@ -50,7 +55,15 @@ class Checkpoint:
 
     def load_training(self) -> dict[str, Tensor]:
         """Return the optimizer's and the densifier's state."""
-        return load_file(self.folder / "training.safetensors")
+        return self._load("training.safetensors")
+
+    def _load(self, name: str) -> dict[str, Tensor]:
+        try:
+            return load_file(self.folder / name)
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"{self.folder / name} is missing or damaged ({error}); delete {self.folder} and train again."
+            ) from error
 
 
 def save_checkpoint(

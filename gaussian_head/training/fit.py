@@ -24,7 +24,8 @@ from gaussian_head.model.head import Head
 from gaussian_head.model.initialize import paint, sample_face, sample_hair, sample_mouth
 from gaussian_head.model.landmark_space import open_mouth
 from gaussian_head.training.presets import FitConfig
-from gaussian_head.training.stages import FaceStage, FuseStage, MouthStage, Stage
+from gaussian_head.training.stage import Stage
+from gaussian_head.training.stages import FaceStage, FuseStage, MouthStage
 from gaussian_head.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)

@@ -7,86 +7,38 @@ A stage says which parameters learn at which rate, what a step minimizes, and wh
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from gaussian_head.data.sampler import CurriculumConfig, FrameSampler
 from gaussian_head.data.subject import Frame, Subject
 from gaussian_head.geometry.cameras import project
 from gaussian_head.geometry.landmarks import EXPRESSION_ACTION_UNITS, OUTER_LIPS, mouth_aperture
-from gaussian_head.model.gaussians import Gaussians
-from gaussian_head.model.head import Branch, Head
+from gaussian_head.model.head import Head
 from gaussian_head.model.landmark_space import Condition
 from gaussian_head.render.composite import over
-from gaussian_head.render.view import Eye, render_branch
-from gaussian_head.training.densify import Densifier, DensifyConfig
+from gaussian_head.render.view import render_branch
+from gaussian_head.training.densify import DensifyConfig
 from gaussian_head.training.losses import coverage, dilate, photometric
-
-
-class View(NamedTuple):
-    """One rendered frame of a step."""
-
-    losses: dict[str, Tensor]
-    """Weighted losses, named for the log; their sum is minimized."""
-    means2d: Float[Tensor, "N 2"] | None = None
-    """Leaf whose gradient is the screen-space one that densification needs."""
-    radii: Int[Tensor, " N"] | None = None
-
-
-Group = dict[str, object]
-"""One optimizer group: `params` (a single tensor), `name`, `lr`, `weight_decay`."""
+from gaussian_head.training.stage import BranchConfig, BranchStage, Group, RateConfig, Stage, StageConfig, View
 
 
 @dataclass(frozen=True)
-class RateConfig:
-    """Learning rates at the start; all fall exponentially to `final_share` of it."""
-
-    means: float = 1e-4
-    quats: float = 2e-3
-    log_scales: float = 5e-3
-    opacity_logits: float = 3e-2
-    sh0: float = 4e-3
-    shN: float = 2e-4
-    grids: float = 5e-3
-    networks: float = 1e-3
-    grid_decay: float = 1e-2
-    """AdamW weight decay of the fields' grids."""
-    final_share: float = 0.03
-    """Rates at the end of the run, as a share of those at its start."""
-
-
-@dataclass(frozen=True)
-class StageConfig:
-    """What every stage has."""
-
-    steps: int = 1_000
-    """Optimizer steps."""
-    views: int = 1
-    """Frames a step; each is rendered in a thread of its own, which small operators use better than inner loops do."""
-    rates: RateConfig = field(default_factory=RateConfig)
-
-
-@dataclass(frozen=True)
-class MouthConfig(StageConfig):
+class MouthConfig(BranchConfig):
     """The inner mouth, alone, in the pictures' mouth regions."""
 
     steps: int = 2_500
     gaussians: int = 2_500
     """Gaussians to start with."""
-    coverage_weight: float = 0.1
-    """Weight of filling the mouth and staying inside the lips."""
-    motion_weight: float = 1e-3
-    """Weight of the field's mean absolute output."""
     densify: DensifyConfig = field(default_factory=lambda: DensifyConfig(gradient_threshold=2e-4, max_gaussians=4_000))
     curriculum: CurriculumConfig = field(default_factory=lambda: CurriculumConfig(every=3))
 
 
 @dataclass(frozen=True)
-class FaceConfig(StageConfig):
+class FaceConfig(BranchConfig):
     """Everything of the head but the inner mouth, over the true mouth and background."""
 
     steps: int = 8_000
@@ -94,15 +46,11 @@ class FaceConfig(StageConfig):
     """Gaussians to start with on the face mesh."""
     hair_gaussians: int = 6_000
     """Gaussians to start with on the rest of the head."""
-    coverage_weight: float = 0.1
-    """Weight of covering the head as softly as its matte, and nothing else."""
     motion_weight: float = 2e-2
-    """Weight of the field's mean absolute output."""
     jitter_m: float = 2e-4
     """Standard deviation of noise on the landmarks, metres."""
     code_noise: float = 0.05
     """Standard deviation of noise on the expression and pose codes, in their standard deviations."""
-    densify: DensifyConfig = field(default_factory=DensifyConfig)
     curriculum: CurriculumConfig = field(default_factory=lambda: CurriculumConfig(every=15))
 
 
@@ -114,77 +62,7 @@ class FuseConfig(StageConfig):
     rates: RateConfig = field(default_factory=lambda: RateConfig(sh0=1e-3, shN=1e-4, opacity_logits=1e-3))
 
 
-class Stage:
-    """What differs between the stages; `steps` long, seeded per step."""
-
-    name: str
-    sampler: FrameSampler
-
-    def __init__(self, head: Head, subject: Subject, config: StageConfig, seed: int) -> None:
-        self.head = head
-        self.subject = subject
-        self.config = config
-        self.steps = config.steps
-        self.views = config.views
-        self.seed = seed
-
-    def groups(self) -> list[Group]:
-        """Return the parameters that learn, each with its rate."""
-        raise NotImplementedError
-
-    def view(self, draw: int) -> View:
-        """Render one frame and compare it; `draw` counts views over the whole run. Threads may call this at once."""
-        raise NotImplementedError
-
-    def after_step(self, step: int, optimizer: torch.optim.Optimizer, views: list[View]) -> None:
-        """Change the set of Gaussians, once `step` steps are finished; the views carry their gradients."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Return what resuming needs beside parameters and optimizer."""
-        return {}
-
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Inverse of `state`."""
-
-    def _draw(self, draw: int) -> tuple[int, Frame]:
-        """Return a view's frame, and have that of the next step read meanwhile."""
-        k = self.sampler.draw(draw)
-        frame = self.subject.frame(k)
-        self.subject.prefetch(self.sampler.draw(draw + self.views))
-        return k, frame
-
-    def _generator(self, draw: int) -> torch.Generator:
-        return torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + draw)
-
-    def _branch_groups(self, branch: Branch, prefix: str) -> list[Group]:
-        rates = self.config.rates
-        groups = [
-            {"params": [getattr(branch.gaussians, name)], "name": f"{prefix}.gaussians.{name}",
-             "lr": getattr(rates, name), "weight_decay": 0.0}
-            for name in Gaussians.NAMES
-        ]  # fmt: skip
-        for name, parameter in branch.named_parameters():
-            if name.startswith("gaussians."):
-                continue
-            grid = name.startswith("field.encoder")
-            groups.append({
-                "params": [parameter], "name": f"{prefix}.{name}",
-                "lr": rates.grids if grid else rates.networks, "weight_decay": rates.grid_decay if grid else 0.0,
-            })  # fmt: skip
-        return groups
-
-    def _condition(self, k: int) -> Condition:
-        subject = self.subject
-        return self.head.space.condition(
-            subject.landmarks[k], subject.action_units[k], subject.hair[k], subject.viewmats[k]
-        )
-
-    def _eye(self, k: int) -> Eye:
-        subject = self.subject
-        return Eye(subject.viewmats[k], subject.K, subject.width, subject.height)
-
-
-class MouthStage(Stage):
+class MouthStage(BranchStage):
     """Fit teeth, tongue and cavity inside the lips; what the lips cover is left open."""
 
     name = "mouth"
@@ -201,12 +79,7 @@ class MouthStage(Stage):
             config.steps * config.views,
             seed,
         )
-        self.densifier = Densifier(config.densify, head.mouth.gaussians, config.steps)
         self.box = self._largest_box()
-
-    def groups(self) -> list[Group]:
-        """The mouth branch."""
-        return self._branch_groups(self.head.mouth, "mouth")
 
     def view(self, draw: int) -> View:
         """Colour inside the opening; coverage there and nowhere outside the lips."""
@@ -229,22 +102,6 @@ class MouthStage(Stage):
         }
         return View(losses, means2d, view.radii)
 
-    def after_step(self, step: int, optimizer: torch.optim.Optimizer, views: list[View]) -> None:
-        """Densify on schedule."""
-        for view in views:
-            self.densifier.observe(view.means2d.grad, view.radii)
-        if self.densifier.due(step):
-            self.densifier.update(step, optimizer, "mouth.gaussians.", self.seed)
-
-    def state(self) -> dict[str, Tensor]:
-        """The densifier's statistics."""
-        return {"densify.gradient_sum": self.densifier.gradient_sum, "densify.views": self.densifier.views}
-
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take the statistics back."""
-        self.densifier.gradient_sum = tensors["densify.gradient_sum"]
-        self.densifier.views = tensors["densify.views"]
-
     def _lips_px(self, k: int) -> Float[np.ndarray, "L 2"]:
         lips = self.subject.landmarks[k].numpy()[OUTER_LIPS]
         return project(lips, self.subject.viewmats[k].numpy(), self.subject.K.numpy())[0]
@@ -263,7 +120,7 @@ class MouthStage(Stage):
         )
 
 
-class FaceStage(Stage):
+class FaceStage(BranchStage):
     """Fit skin and hair over the frame's own mouth, torso and background."""
 
     name = "face"
@@ -273,11 +130,6 @@ class FaceStage(Stage):
         super().__init__(head, subject, config, seed)
         blink = subject.action_units[subject.train, EXPRESSION_ACTION_UNITS.index(45)].numpy()
         self.sampler = FrameSampler(subject.train, blink, config.curriculum, config.steps * config.views, seed)
-        self.densifier = Densifier(config.densify, head.face.gaussians, config.steps)
-
-    def groups(self) -> list[Group]:
-        """The face branch."""
-        return self._branch_groups(self.head.face, "face")
 
     def view(self, draw: int) -> View:
         """The whole frame against the composite; coverage of the head without its mouth; small field outputs."""
@@ -295,17 +147,6 @@ class FaceStage(Stage):
             "motion": self.config.motion_weight * deformed.change.abs().mean(),
         }
         return View(losses, means2d, view.radii)
-
-    def after_step(self, step: int, optimizer: torch.optim.Optimizer, views: list[View]) -> None:
-        """Densify on schedule, and bind the changed set again."""
-        for view in views:
-            self.densifier.observe(view.means2d.grad, view.radii)
-        if self.densifier.due(step):
-            self.densifier.update(step, optimizer, "face.gaussians.", self.seed)
-            self.head.bind()
-
-    state = MouthStage.state
-    restore = MouthStage.restore
 
     def _noisy(self, condition: Condition, draw: int) -> Condition:
         generator = self._generator(draw)

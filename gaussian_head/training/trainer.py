@@ -15,7 +15,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from gaussian_head.model.checkpoint import find_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
-from gaussian_head.training.stages import Stage, View
+from gaussian_head.training.stage import Stage, View
 
 logger = logging.getLogger(__name__)
 Gradients = tuple[torch.Tensor | None, ...]

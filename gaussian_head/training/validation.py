@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from gaussian_head.data.layout import VIDEO_FPS
 from gaussian_head.data.subject import Subject
 from gaussian_head.render.view import Eye, HeadRenderer
-from gaussian_head.training.stages import Stage
+from gaussian_head.training.stage import Stage
 
 FRAMES = 12
 """Validation frames measured, evenly spaced over the split."""

@@ -15,7 +15,8 @@ from tiny_fit import TINY
 
 from gaussian_head import train
 from gaussian_head.model import checkpoint
-from gaussian_head.training.stages import FaceStage, FuseStage, MouthStage, Stage, View
+from gaussian_head.training.stage import Stage, View
+from gaussian_head.training.stages import FaceStage, FuseStage, MouthStage
 
 
 def die(*_: object, **__: object) -> None:

@@ -103,6 +103,15 @@ def test_old_checkpoint_half_deleted_does_not_hide_the_new_one(folder, head):
     assert find_checkpoint(folder).step == 9
 
 
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_damaged_tensors_are_named(folder, head, damage):
+    save_checkpoint(folder, head, 9, DOCUMENT, {})
+    path = folder / "step_000009/head.safetensors"
+    path.write_bytes(path.read_bytes()[:1000]) if damage == "cut" else path.unlink()
+    with pytest.raises(UserError, match=r"head\.safetensors is missing or damaged.*train again"):
+        find_checkpoint(folder).load_head()
+
+
 def edit_document(folder: Path, edit) -> None:
     path = find_checkpoint(folder).folder / "checkpoint.json"
     document = json.loads(path.read_text())

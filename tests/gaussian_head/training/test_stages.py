@@ -15,7 +15,8 @@ from gaussian_head.data.subject import Subject
 from gaussian_head.geometry.landmarks import mouth_aperture
 from gaussian_head.model.head import Head
 from gaussian_head.training.fit import create_head
-from gaussian_head.training.stages import FaceStage, FuseStage, MouthStage, Stage, face_coverage
+from gaussian_head.training.stage import Stage
+from gaussian_head.training.stages import FaceStage, FuseStage, MouthStage, face_coverage
 
 CONFIG = longer(40, save_every=40)
 STAGES = {"mouth": MouthStage, "face": FaceStage, "fuse": FuseStage}

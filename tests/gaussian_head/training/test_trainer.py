@@ -15,7 +15,8 @@ from gaussian_head.data.subject import Subject
 from gaussian_head.model.checkpoint import find_checkpoint
 from gaussian_head.model.head import Head
 from gaussian_head.training.fit import ORDER, fit_stage
-from gaussian_head.training.stages import FuseStage, View
+from gaussian_head.training.stage import View
+from gaussian_head.training.stages import FuseStage
 from gaussian_head.training.trainer import NAN_LIMIT, Trainer, TrainerConfig
 
 

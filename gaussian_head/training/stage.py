@@ -1,0 +1,174 @@
+"""What every stage of a fit shares: options, draws, groups of parameters, and how the Gaussians of a branch grow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gaussian_head.data.sampler import CurriculumConfig, FrameSampler
+from gaussian_head.data.subject import Frame, Subject
+from gaussian_head.model.gaussians import Gaussians
+from gaussian_head.model.head import Branch, Head
+from gaussian_head.model.landmark_space import Condition
+from gaussian_head.render.view import Eye
+from gaussian_head.training.densify import Densifier, DensifyConfig
+
+
+class View(NamedTuple):
+    """One rendered frame of a step."""
+
+    losses: dict[str, Tensor]
+    """Weighted losses, named for the log; their sum is minimized."""
+    means2d: Float[Tensor, "N 2"] | None = None
+    """Leaf whose gradient is the screen-space one that densification needs."""
+    radii: Int[Tensor, " N"] | None = None
+
+
+Group = dict[str, object]
+"""One optimizer group: `params` (a single tensor), `name`, `lr`, `weight_decay`."""
+
+
+@dataclass(frozen=True)
+class RateConfig:
+    """Learning rates at the start; all fall exponentially to `final_share` of it."""
+
+    means: float = 1e-4
+    quats: float = 2e-3
+    log_scales: float = 5e-3
+    opacity_logits: float = 3e-2
+    sh0: float = 4e-3
+    shN: float = 2e-4
+    grids: float = 5e-3
+    networks: float = 1e-3
+    grid_decay: float = 1e-2
+    """AdamW weight decay of the fields' grids."""
+    final_share: float = 0.03
+    """Rates at the end of the run, as a share of those at its start."""
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """What every stage has."""
+
+    steps: int = 1_000
+    """Optimizer steps."""
+    views: int = 1
+    """Frames a step; each is rendered in a thread of its own, which small operators use better than inner loops do."""
+    rates: RateConfig = field(default_factory=RateConfig)
+
+
+@dataclass(frozen=True)
+class BranchConfig(StageConfig):
+    """What the stages have that fit one branch of the head."""
+
+    coverage_weight: float = 0.1
+    """Weight of covering what the branch shows, and nothing else."""
+    motion_weight: float = 1e-3
+    """Weight of the field's mean absolute output."""
+    densify: DensifyConfig = field(default_factory=DensifyConfig)
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+
+
+class Stage:
+    """What differs between the stages; `steps` long, seeded per step."""
+
+    name: str
+    sampler: FrameSampler
+
+    def __init__(self, head: Head, subject: Subject, config: StageConfig, seed: int) -> None:
+        self.head = head
+        self.subject = subject
+        self.config = config
+        self.steps = config.steps
+        self.views = config.views
+        self.seed = seed
+
+    def groups(self) -> list[Group]:
+        """Return the parameters that learn, each with its rate."""
+        raise NotImplementedError
+
+    def view(self, draw: int) -> View:
+        """Render one frame and compare it; `draw` counts views over the whole run. Threads may call this at once."""
+        raise NotImplementedError
+
+    def after_step(self, step: int, optimizer: torch.optim.Optimizer, views: list[View]) -> None:
+        """Change the set of Gaussians, once `step` steps are finished; the views carry their gradients."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what resuming needs beside parameters and optimizer."""
+        return {}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Inverse of `state`."""
+
+    def _draw(self, draw: int) -> tuple[int, Frame]:
+        """Return a view's frame, and have that of the next step read meanwhile."""
+        k = self.sampler.draw(draw)
+        frame = self.subject.frame(k)
+        self.subject.prefetch(self.sampler.draw(draw + self.views))
+        return k, frame
+
+    def _generator(self, draw: int) -> torch.Generator:
+        return torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + draw)
+
+    def _branch_groups(self, branch: Branch, prefix: str) -> list[Group]:
+        rates = self.config.rates
+        groups = [
+            {"params": [getattr(branch.gaussians, name)], "name": f"{prefix}.gaussians.{name}",
+             "lr": getattr(rates, name), "weight_decay": 0.0}
+            for name in Gaussians.NAMES
+        ]  # fmt: skip
+        for name, parameter in branch.named_parameters():
+            if name.startswith("gaussians."):
+                continue
+            grid = name.startswith("field.encoder")
+            groups.append({
+                "params": [parameter], "name": f"{prefix}.{name}",
+                "lr": rates.grids if grid else rates.networks, "weight_decay": rates.grid_decay if grid else 0.0,
+            })  # fmt: skip
+        return groups
+
+    def _condition(self, k: int) -> Condition:
+        subject = self.subject
+        return self.head.space.condition(
+            subject.landmarks[k], subject.action_units[k], subject.hair[k], subject.viewmats[k]
+        )
+
+    def _eye(self, k: int) -> Eye:
+        subject = self.subject
+        return Eye(subject.viewmats[k], subject.K, subject.width, subject.height)
+
+
+class BranchStage(Stage):
+    """Fits the branch of its own name, whose Gaussians are cloned, split and pruned on the way."""
+
+    def __init__(self, head: Head, subject: Subject, config: BranchConfig, seed: int) -> None:
+        """Watch the branch's Gaussians."""
+        super().__init__(head, subject, config, seed)
+        self.branch: Branch = getattr(head, self.name)
+        self.densifier = Densifier(config.densify, self.branch.gaussians, config.steps)
+
+    def groups(self) -> list[Group]:
+        """The branch: Gaussians and fields."""
+        return self._branch_groups(self.branch, self.name)
+
+    def after_step(self, step: int, optimizer: torch.optim.Optimizer, views: list[View]) -> None:
+        """Densify on schedule, and bind the changed set again."""
+        for view in views:
+            self.densifier.observe(view.means2d.grad, view.radii)
+        if self.densifier.due(step):
+            self.densifier.update(step, optimizer, f"{self.name}.gaussians.", self.seed)
+            self.head.bind()
+
+    def state(self) -> dict[str, Tensor]:
+        """The densifier's statistics."""
+        return {"densify.gradient_sum": self.densifier.gradient_sum, "densify.views": self.densifier.views}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take the statistics back."""
+        self.densifier.gradient_sum = tensors["densify.gradient_sum"]
+        self.densifier.views = tensors["densify.views"]
