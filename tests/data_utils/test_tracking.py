@@ -9,14 +9,11 @@ import pytest
 import torch
 from moving_face import FOCAL_PX, HEIGHT, WIDTH, draw, make_moving_face, rotation_errors_deg
 
-from data_utils.landmarks import extract_landmarks
-from data_utils.synthetic.subject import load_truth, make_subject
 from data_utils.tracking import track_head
 from gaussian_head.data.layout import SubjectLayout
 from gaussian_head.geometry.cameras import intrinsics, project, viewmat_from_c2w
 from gaussian_head.geometry.rotations import matrix_from_euler
 from gaussian_head.media.image import write_jpeg
-from gaussian_head.media.video import read_frames
 
 FRAMES, MISSING = 34, [0, 12, 33]
 WRITTEN = ("track_params.pt", "transforms_train.json", "transforms_val.json", "lm3d.npy", "lm3d_valid.npy")
@@ -114,37 +111,3 @@ def test_nothing_half_written_is_left(tracked):
     layout, _, _ = tracked
     assert all((layout.root / name).is_file() for name in WRITTEN)
     assert not list(layout.root.glob(".*"))
-
-
-@pytest.fixture(scope="module")
-def procedural(tmp_path_factory):
-    """True rotations and tracked ones of a procedural subject, through the real detector; and the facts."""
-    pytest.importorskip("mediapipe")
-    layout = SubjectLayout(tmp_path_factory.mktemp("procedural") / "demo")
-    make_subject(layout, seconds=6.0, size=256, seed=1)  # in shorter ones depth and turns are told apart by luck
-    for k, (_, rgb) in enumerate(read_frames(layout.video)):
-        write_jpeg(layout.frame(k), rgb)
-    extract_landmarks(layout)
-    facts = track_head(layout)
-    found, true = cameras(layout), load_truth(layout)[1]["c2w"]
-    numbers = sorted(found)
-    estimated = np.stack([found[k][:3, :3].T for k in numbers])
-    return np.swapaxes(true[numbers, :3, :3], 1, 2), estimated, facts
-
-
-@pytest.mark.slow
-def test_procedural_head_is_followed(procedural):
-    truth, estimated, facts = procedural
-    assert not facts["invalid_frames"]
-    yaw = [np.arctan2(rotations[:, 0, 2], rotations[:, 2, 2]) for rotations in (truth, estimated)]
-    assert np.corrcoef(*yaw)[0, 1] > 0.97
-    assert facts["reprojection_error_px"] < 0.5
-    assert facts["jitter_after"]["rotation_deg"] < 0.5 * facts["jitter_before"]["rotation_deg"]
-
-
-@pytest.mark.slow
-def test_procedural_rotations_are_true_to_a_degree(procedural):
-    truth, estimated, _ = procedural
-    errors = rotation_errors_deg(estimated, truth)
-    assert errors.mean() < 1
-    assert np.sqrt(np.square(errors).mean()) < 1
