@@ -17,6 +17,7 @@ COMMANDS = (
     "gaussian_head.train",
     "gaussian_head.synthesize",
     "gaussian_head.evaluate",
+    "gaussian_head.benchmark",
     "data_utils.process",
     "data_utils.synthetic",
 )
@@ -118,6 +119,16 @@ def test_demo_without_a_video_makes_the_procedural_subject(house: Path) -> None:
     calls = recorded(house, "demo.sh")
     assert calls[0][1:] == ["-m", "data_utils.synthetic", "data/demo"]
     assert calls[1][1:] == ["-m", "data_utils.process", "data/demo/demo.mp4", "--out", "data/demo"]
+
+
+def test_benchmark_runs_the_demo_on_each_video_and_writes_the_page(house: Path) -> None:
+    videos = [house.parent / name for name in ("a b.mp4", "c.mov")]
+    for video in videos:
+        video.touch()
+    calls = recorded(house, "benchmark.sh", *(video.name for video in videos))
+    assert [call[3] for call in calls if call[2] == "data_utils.process"] == [str(video) for video in videos]
+    runs = [f"{house}/output/{video.stem}" for video in videos]
+    assert calls[-1][1:] == ["-m", "gaussian_head.benchmark", *runs, "--out", f"{house}/docs/benchmarks.md"]
 
 
 def test_demo_names_a_missing_video(house: Path) -> None:

@@ -68,7 +68,7 @@ class Report:
         for title, *_ in COLUMNS:
             table.add_column(title, justify="right")
         for name, row in self.rows.items():
-            table.add_row(name, *(_cell(row.get(region, {}).get(figure), form) for _, region, figure, form in COLUMNS))
+            table.add_row(name, *format_row(row))
         return table
 
     def remarks(self) -> list[str]:
@@ -101,5 +101,11 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def _cell(value: float | None, form: str) -> str:
+def format_row(row: dict[str, Any]) -> list[str]:
+    """Write a row's figures in the order of COLUMNS."""
+    return [format_figure(row.get(region, {}).get(figure), form) for _, region, figure, form in COLUMNS]
+
+
+def format_figure(value: float | None, form: str) -> str:
+    """Write a figure, or a dash where it could not be measured."""
     return "-" if value is None else form.format(value)
