@@ -3,8 +3,7 @@
 Each operator has a plain PyTorch twin (`_reference.py`, the oracle) and a compiled one (`csrc/`), loaded on first use.
 """
 
-from cuda_ext._library import set_num_threads
 from cuda_ext.rasterize import Rasterization, rasterize
 from cuda_ext.ssim import l1_ssim
 
-__all__ = ["Rasterization", "l1_ssim", "rasterize", "set_num_threads"]
+__all__ = ["Rasterization", "l1_ssim", "rasterize"]

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from cuda_ext._library import cpu_library, num_threads
+from cuda_ext._library import cpu_library
 
 _Pointer = ctypes.c_void_p
 
@@ -118,7 +118,7 @@ class RasterizeCpu(torch.autograd.Function):
         ctx.workspace = _Workspace(library)
         ctx.view = _RasterizeView(
             (ctypes.c_float * 12)(*view.viewmat), *view.intrinsics, view.near, view.width, view.height, view.sh_degree,
-            0 if sh is None else sh.shape[1], len(means), features.shape[1], num_threads(),
+            0 if sh is None else sh.shape[1], len(means), features.shape[1], torch.get_num_threads(),
         )  # fmt: skip
         tensors = _RasterizeTensors(*(_address(x) for x in (*inputs, *outputs)))
         arguments = (_Pointer(ctx.workspace.address), ctypes.byref(ctx.view), ctypes.byref(tensors))
@@ -137,7 +137,7 @@ class RasterizeCpu(torch.autograd.Function):
         grad_outputs = [None if g is None else g.contiguous() for g in grads[:4]]
         grad_inputs = [None if x is None else torch.empty_like(x) for x in inputs]
         grad_centres = [inputs[0].new_empty(len(inputs[0]), 2) for _ in range(ctx.means2d_columns // 2)]
-        ctx.view.threads = num_threads()
+        ctx.view.threads = torch.get_num_threads()
         fields = (
             *inputs,
             *(None for _ in _OUTPUTS),
@@ -189,4 +189,4 @@ def _images(
 ) -> _SsimImages:
     channels, height, width = prediction.shape
     pointers = (_address(x) for x in (prediction, target, mask, means, maps))
-    return _SsimImages(channels, width, height, num_threads(), *pointers)
+    return _SsimImages(channels, width, height, torch.get_num_threads(), *pointers)

@@ -24,23 +24,6 @@ ENVIRONMENT = "GAUSSIAN_HEAD_OPERATORS"
 """Environment variable that replaces `auto` by one of `IMPLEMENTATIONS`."""
 
 
-_own_threads: int | None = None
-
-
-def set_num_threads(count: int | None) -> None:
-    """Give the CPU operators a number of threads of their own; None: as many as torch has.
-
-    They use threads well where torch's small operators do not. Results do not depend on it.
-    """
-    global _own_threads  # noqa: PLW0603 -- a setting of the process, as torch's is
-    _own_threads = count
-
-
-def num_threads() -> int:
-    """Return how many threads the CPU operators use."""
-    return torch.get_num_threads() if _own_threads is None else _own_threads
-
-
 class LibraryMissingError(RuntimeError):
     """The compiled library was asked for by name but cannot be loaded."""
 
