@@ -19,9 +19,9 @@ from gaussian_head.media.files import write_bytes
 
 HEADER = """# Benchmarks
 
-Written by `bash scripts/benchmark.sh VIDEO...`, which runs the demo on each video. Figures are means over the frames
-held out, at the size of the preset; [evaluation.md](evaluation.md) says what each means and what each row was given.
-Times are wall-clock seconds on {machine}.
+Written by `bash scripts/benchmark.sh VIDEO...`, which runs the demo on the procedural subject (`demo`) and on each
+video. Figures are means over the frames held out, at the size of the preset; [evaluation.md](evaluation.md) says what
+each means and what each row was given. Times are wall-clock seconds on {machine}.
 """
 
 

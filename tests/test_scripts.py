@@ -121,13 +121,16 @@ def test_demo_without_a_video_makes_the_procedural_subject(house: Path) -> None:
     assert calls[1][1:] == ["-m", "data_utils.process", "data/demo/demo.mp4", "--out", "data/demo"]
 
 
-def test_benchmark_runs_the_demo_on_each_video_and_writes_the_page(house: Path) -> None:
+def test_benchmark_runs_the_demo_on_each_subject_and_writes_page_and_picture(house: Path) -> None:
     videos = [house.parent / name for name in ("a b.mp4", "c.mov")]
-    for video in videos:
-        video.touch()
+    for path in (*videos, house / "output/demo/contact_sheet.png"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     calls = recorded(house, "benchmark.sh", *(video.name for video in videos))
-    assert [call[3] for call in calls if call[2] == "data_utils.process"] == [str(video) for video in videos]
-    runs = [f"{house}/output/{video.stem}" for video in videos]
+    processed = [call[3] for call in calls if call[2] == "data_utils.process"]
+    assert processed == ["data/demo/demo.mp4", *(str(video) for video in videos)]
+    assert (house / "docs/images/demo.png").is_file()
+    runs = [f"{house}/output/{name}" for name in ("demo", "a b", "c")]
     assert calls[-1][1:] == ["-m", "gaussian_head.benchmark", *runs, "--out", f"{house}/docs/benchmarks.md"]
 
 
