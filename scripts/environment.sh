@@ -1,7 +1,8 @@
-# Sourced by the other scripts: sets root and python (.venv's, else the active environment's), and require_args.
+# Sourced by the other scripts: sets root, python (.venv's, else the active environment's), waiting threads; require_args.
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 python=$root/.venv/bin/python
 [[ -x $python ]] || python=python
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} # threads that spin while they wait are ten times slower beside another program
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 
 require_args() { # COUNT USAGE ARGS...: print the usage line and stop when help is asked for or arguments are missing
