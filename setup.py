@@ -20,7 +20,7 @@ from setuptools.errors import CompileError
 logger = logging.getLogger("gaussian_head.setup")
 
 CSRC = Path("cuda_ext/csrc")
-KERNELS = [CSRC / "rasterize/rasterize_cpu.cpp", CSRC / "ssim/ssim_cpu.cpp"]
+KERNELS = sorted(CSRC.glob("*/*_cpu.cpp"))
 DISPATCH = CSRC / "dispatch.cpp"
 CUDA_SOURCES = sorted(CSRC.glob("*/*.cu"))
 HEADERS = sorted(CSRC.rglob("*.h"))

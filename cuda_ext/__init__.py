@@ -1,9 +1,10 @@
-"""Differentiable operators for Gaussian heads, usable on their own: `rasterize` and `l1_ssim`.
+"""Differentiable operators for Gaussian heads, usable on their own: `rasterize`, `l1_ssim`, `place_features`, `deform`.
 
 Each operator has a plain PyTorch twin (`_reference.py`, the oracle) and a compiled one (`csrc/`), loaded on first use.
 """
 
+from cuda_ext.motion import Carrier, Moved, deform, place_features
 from cuda_ext.rasterize import Rasterization, rasterize
 from cuda_ext.ssim import l1_ssim
 
-__all__ = ["Rasterization", "l1_ssim", "rasterize"]
+__all__ = ["Carrier", "Moved", "Rasterization", "deform", "l1_ssim", "place_features", "rasterize"]

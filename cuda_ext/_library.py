@@ -17,7 +17,7 @@ CPU_LIBRARY = Path(__file__).with_name("_operators_cpu.so")
 HOW_TO_BUILD = (
     "build it with `pip install .` or, in a checkout, `python setup.py build_ext --inplace` (needs a C++ compiler)"
 )
-ABI = 1
+ABI = 2
 """Version of the C interface; raised together with the one in csrc/dispatch.cpp."""
 IMPLEMENTATIONS = ("auto", "cpu", "reference")
 ENVIRONMENT = "GAUSSIAN_HEAD_OPERATORS"

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "motion/motion.h"
 #include "rasterize/rasterize.h"
 #include "ssim/ssim.h"
 
@@ -14,7 +15,11 @@ extern "C" {
   int rasterize_forward_##ISA(void*, const RasterizeView*, const RasterizeTensors*);             \
   int rasterize_backward_##ISA(void*, const RasterizeView*, const RasterizeTensors*);            \
   int l1_ssim_forward_##ISA(const SsimImages*);                                                  \
-  int l1_ssim_backward_##ISA(const SsimImages*);
+  int l1_ssim_backward_##ISA(const SsimImages*);                                                 \
+  int place_forward_##ISA(const PlaceArguments*);                                                \
+  int place_backward_##ISA(const PlaceArguments*);                                               \
+  int deform_forward_##ISA(const DeformArguments*);                                              \
+  int deform_backward_##ISA(const DeformArguments*);
 DECLARE(baseline)
 #ifdef WITH_AVX2
 DECLARE(avx2)
@@ -48,7 +53,7 @@ const bool AVX2 = use_avx2();
 extern "C" {
 
 // The number that cuda_ext/_library.py expects: raise both whenever a structure or an export changes.
-EXPORT int gaussian_head_abi() { return 1; }
+EXPORT int gaussian_head_abi() { return 2; }
 
 EXPORT const char* gaussian_head_isa() { return AVX2 ? "avx2" : "baseline"; }
 
@@ -67,4 +72,12 @@ EXPORT int gaussian_head_rasterize_backward(void* workspace, const RasterizeView
 EXPORT int gaussian_head_l1_ssim_forward(const SsimImages* images) { return CALL(l1_ssim_forward, images); }
 
 EXPORT int gaussian_head_l1_ssim_backward(const SsimImages* images) { return CALL(l1_ssim_backward, images); }
+
+EXPORT int gaussian_head_place_forward(const PlaceArguments* arguments) { return CALL(place_forward, arguments); }
+
+EXPORT int gaussian_head_place_backward(const PlaceArguments* arguments) { return CALL(place_backward, arguments); }
+
+EXPORT int gaussian_head_deform_forward(const DeformArguments* arguments) { return CALL(deform_forward, arguments); }
+
+EXPORT int gaussian_head_deform_backward(const DeformArguments* arguments) { return CALL(deform_backward, arguments); }
 }

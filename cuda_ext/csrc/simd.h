@@ -85,12 +85,12 @@ SIMD_INLINE f8 sqrt(f8 a) {
 #endif
 }
 
-// 2^x for -126 <= x <= 0 or so, 2e-7 relative; meaningless (never trapping) far outside.
+// 2^x for -126 <= x <= 126 or so, 2e-7 relative; meaningless (never trapping) far outside.
 SIMD_INLINE f8 exp2(f8 x) {
 #ifdef __AVX2__
   const i8 whole = reinterpret_cast<i8>(_mm256_cvtps_epi32(reinterpret_cast<__m256>(x)));
 #else
-  const i8 whole = __builtin_convertvector(max(x, all8(-1e6f)) - 0.5f, i8);
+  const i8 whole = __builtin_convertvector(min(max(x, all8(-127.0f)), all8(127.0f)) + 127.5f, i8) - 127;
 #endif
   const f8 r = x - __builtin_convertvector(whole, f8);  // in [-0.5, 0.5]
   f8 y = all8(1.3333558146428443e-3f);

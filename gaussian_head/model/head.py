@@ -6,6 +6,7 @@ every step, synthesis once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,10 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cuda_ext import Carrier, deform
 from gaussian_head.geometry.landmarks import INNER_LIPS
 from gaussian_head.model.gaussians import Gaussians
 from gaussian_head.model.landmark_space import Condition, LandmarkSpace
-from gaussian_head.model.motion import Binding, MotionField, Response, bind, cast
+from gaussian_head.model.motion import MotionField, Response, bind, cast
 
 POSITION_SCALE = 1e-2
 """Unit of the fields' position outputs: a centimetre."""
@@ -55,7 +57,6 @@ class Prepared(NamedTuple):
 
     regions: Float[Tensor, "N H"]
     gates: Float[Tensor, "N 2"]
-    scales: Float[Tensor, "N 3"]
     opacities: Float[Tensor, " N"]
 
 
@@ -85,21 +86,18 @@ class Branch(nn.Module):
     def prepare(self) -> Prepared:
         """Compute what depends only on the Gaussians."""
         regions, gates = self.field.regions(self.gaussians.means.detach())
-        return Prepared(regions, self._gates(gates), self.gaussians.scales, self.gaussians.opacities)
+        return Prepared(regions, self._gates(gates), self.gaussians.opacities)
 
     def _gates(self, logits: Float[Tensor, "N 2"]) -> Float[Tensor, "N 2"]:
         raise NotImplementedError
 
-    def _move(self, prepared: Prepared, carried: Float[Tensor, "N 3"], change: Float[Tensor, "N O"]) -> Deformed:
-        g = self.gaussians
-        return Deformed(
-            means=g.means + carried + POSITION_SCALE * change[:, :3],
-            quats=nn.functional.normalize(g.quats, dim=1) + change[:, 3:7],
-            scales=prepared.scales * change[:, 7:10].exp(),
-            opacities=prepared.opacities,
-            sh=torch.cat([g.sh0 + change[:, None, 10:13], g.shN], 1),
-            change=change,
-        )
+    def _move(
+        self, prepared: Prepared, carriers: Sequence[Carrier], responses: Sequence[tuple[Tensor, Tensor | None]]
+    ) -> Deformed:
+        g, gates = self.gaussians, prepared.gates[:, : len(carriers)]
+        stored = (g.means, g.quats, g.log_scales, g.sh0, g.shN)
+        moved = deform(*stored, prepared.regions, gates, carriers, responses, POSITION_SCALE)
+        return Deformed(moved.means, moved.quats, moved.scales, prepared.opacities, moved.sh, moved.change)
 
 
 class FaceBranch(Branch):
@@ -132,11 +130,12 @@ class FaceBranch(Branch):
 
     def deform(self, prepared: Prepared, condition: Condition) -> Deformed:
         """Apply one frame's landmarks, hair points and code."""
-        skin = Binding(self.skin_indices, self.skin_weights).carry(condition.displacement)
-        strands = Binding(self.strands_indices, self.strands_weights).carry(condition.hair)
-        carried = prepared.gates[:, :1] * skin + prepared.gates[:, 1:] * strands
-        change = self.skin * self.field(prepared.regions, condition.code)
-        return self._move(prepared, carried, change + prepared.regions @ self.sway(condition.pose))
+        carriers = (
+            Carrier(self.skin_indices, self.skin_weights, condition.displacement),
+            Carrier(self.strands_indices, self.strands_weights, condition.hair),
+        )
+        responses = ((self.field.expression(condition.code), self.skin[:, 0]), (self.sway(condition.pose), None))
+        return self._move(prepared, carriers, responses)
 
     def _gates(self, logits: Float[Tensor, "N 2"]) -> Float[Tensor, "N 2"]:
         # Until learned better: skin follows its landmarks, and what is away from them the hair.
@@ -160,7 +159,9 @@ class MouthBranch(Branch):
         """Apply one frame's landmarks and code."""
         jaw = condition.displacement[list(JAW_POINTS)].mean(0)
         code = torch.cat([condition.code, 100 * jaw])  # in centimetres, about as large as the code
-        return self._move(prepared, prepared.gates[:, :1] * jaw, self.field(prepared.regions, code))
+        n = len(self.gaussians)
+        carrier = Carrier(torch.zeros(n, 1, dtype=torch.long, device=jaw.device), jaw.new_ones(n, 1), jaw[None])
+        return self._move(prepared, [carrier], [(self.field.expression(code), None)])
 
     def _gates(self, logits: Float[Tensor, "N 2"]) -> Float[Tensor, "N 2"]:
         below = (self.lip_line - self.gaussians.means[:, 1]) / JAW_BLEND_M

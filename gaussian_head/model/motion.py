@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
+from cuda_ext import place_features
 from gaussian_head.model.tri_plane import TriPlane
 
 GATES = 2
@@ -34,7 +35,7 @@ class Response(nn.Module):
 
 
 class MotionField(nn.Module):
-    """Place features times expression features -> changes of each Gaussian."""
+    """Place features, and how an expression's code answers them with changes of each Gaussian."""
 
     def __init__(self, code_size: int, outputs: int, resolutions: tuple[int, ...], hidden: int, bound: float) -> None:
         """Make a field that changes nothing yet."""
@@ -47,12 +48,9 @@ class MotionField(nn.Module):
 
     def regions(self, means: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N H"], Float[Tensor, "N 2"]]:
         """Encode places (metres): features, and logits of how much each of two carriers moves them."""
-        features = self.place(torch.cat([self.encoder(means), means / self.encoder.bound], 1))
-        return features[:, :-GATES], features[:, -GATES:]
-
-    def forward(self, regions: Float[Tensor, "N H"], code: Float[Tensor, " C"]) -> Float[Tensor, "N O"]:
-        """Return the changes of every Gaussian for one expression code."""
-        return regions @ self.expression(code)
+        first, _, second = self.place
+        layers = (first.weight, first.bias), (second.weight, second.bias)
+        return place_features(means / self.encoder.bound, list(self.encoder.grids), *layers, GATES)
 
 
 class Binding(NamedTuple):
@@ -60,12 +58,6 @@ class Binding(NamedTuple):
 
     indices: Int[Tensor, "N M"]
     weights: Float[Tensor, "N M"]
-
-    def carry(self, displacement: Float[Tensor, "L 3"]) -> Float[Tensor, "N 3"]:
-        """Blend the landmarks' displacements (metres) for each Gaussian."""
-        if not len(displacement):
-            return displacement.new_zeros(len(self.indices), 3)
-        return nn.functional.embedding_bag(self.indices, displacement, per_sample_weights=self.weights, mode="sum")
 
 
 def bind(

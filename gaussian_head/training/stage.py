@@ -56,8 +56,6 @@ class StageConfig:
 
     steps: int = 1_000
     """Optimizer steps."""
-    views: int = 1
-    """Frames a step; each is rendered in a thread of its own, which small operators use better than inner loops do."""
     rates: RateConfig = field(default_factory=RateConfig)
 
 
@@ -84,19 +82,18 @@ class Stage:
         self.subject = subject
         self.config = config
         self.steps = config.steps
-        self.views = config.views
         self.seed = seed
 
     def groups(self) -> list[Group]:
         """Return the parameters that learn, each with its rate."""
         raise NotImplementedError
 
-    def view(self, draw: int) -> View:
-        """Render one frame and compare it; `draw` counts views over the whole run. Threads may call this at once."""
+    def view(self, step: int) -> View:
+        """Render the frame of one step and compare it."""
         raise NotImplementedError
 
-    def after_step(self, step: int, optimizer: torch.optim.Optimizer, views: list[View]) -> None:
-        """Change the set of Gaussians, once `step` steps are finished; the views carry their gradients."""
+    def after_step(self, step: int, optimizer: torch.optim.Optimizer, view: View) -> None:
+        """Change the set of Gaussians, once `step` steps are finished; the view carries its gradients."""
 
     def state(self) -> dict[str, Tensor]:
         """Return what resuming needs beside parameters and optimizer."""
@@ -105,15 +102,15 @@ class Stage:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Inverse of `state`."""
 
-    def _draw(self, draw: int) -> tuple[int, Frame]:
-        """Return a view's frame, and have that of the next step read meanwhile."""
-        k = self.sampler.draw(draw)
+    def _draw(self, step: int) -> tuple[int, Frame]:
+        """Return a step's frame, and have that of the next step read meanwhile."""
+        k = self.sampler.draw(step)
         frame = self.subject.frame(k)
-        self.subject.prefetch(self.sampler.draw(draw + self.views))
+        self.subject.prefetch(self.sampler.draw(step + 1))
         return k, frame
 
-    def _generator(self, draw: int) -> torch.Generator:
-        return torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + draw)
+    def _generator(self, step: int) -> torch.Generator:
+        return torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + step)
 
     def _branch_groups(self, branch: Branch, prefix: str) -> list[Group]:
         rates = self.config.rates
@@ -156,10 +153,9 @@ class BranchStage(Stage):
         """The branch: Gaussians and fields."""
         return self._branch_groups(self.branch, self.name)
 
-    def after_step(self, step: int, optimizer: torch.optim.Optimizer, views: list[View]) -> None:
+    def after_step(self, step: int, optimizer: torch.optim.Optimizer, view: View) -> None:
         """Densify on schedule, and bind the changed set again."""
-        for view in views:
-            self.densifier.observe(view.means2d.grad, view.radii)
+        self.densifier.observe(view.means2d.grad, view.radii)
         if self.densifier.due(step):
             self.densifier.update(step, optimizer, f"{self.name}.gaussians.", self.seed)
             self.head.bind()

@@ -76,14 +76,14 @@ class MouthStage(BranchStage):
             open_frames,
             mouth_aperture(subject.landmarks.numpy())[open_frames],
             config.curriculum,
-            config.steps * config.views,
+            config.steps,
             seed,
         )
         self.box = self._largest_box()
 
-    def view(self, draw: int) -> View:
+    def view(self, step: int) -> View:
         """Colour inside the opening; coverage there and nowhere outside the lips."""
-        k, frame = self._draw(draw)
+        k, frame = self._draw(step)
         left, top = self._corner(k)
         width, height = self.box
         eye = self._eye(k).crop(left, top, width, height)
@@ -93,7 +93,7 @@ class MouthStage(BranchStage):
         deformed = self.head.mouth.deform(self.head.mouth.prepare(), self._condition(k))
         means2d = torch.zeros_like(deformed.means[:, :2], requires_grad=True)
         view = render_branch(deformed, eye, means2d)
-        behind = torch.rand(3, 1, 1, generator=self._generator(draw))  # any colour: none may shine through
+        behind = torch.rand(3, 1, 1, generator=self._generator(step))  # any colour: none may shine through
         outside = 1 - dilate(opening, max(2, self.subject.width // 64)).float() / 255
         losses = {
             "color": photometric(over(view.color, view.alpha, behind.expand_as(view.color)), target, mouth),
@@ -129,12 +129,12 @@ class FaceStage(BranchStage):
         """Sort the frames by blink for the curriculum."""
         super().__init__(head, subject, config, seed)
         blink = subject.action_units[subject.train, EXPRESSION_ACTION_UNITS.index(45)].numpy()
-        self.sampler = FrameSampler(subject.train, blink, config.curriculum, config.steps * config.views, seed)
+        self.sampler = FrameSampler(subject.train, blink, config.curriculum, config.steps, seed)
 
-    def view(self, draw: int) -> View:
+    def view(self, step: int) -> View:
         """The whole frame against the composite; coverage of the head without its mouth; small field outputs."""
-        k, frame = self._draw(draw)
-        condition, eye = self._noisy(self._condition(k), draw), self._eye(k)
+        k, frame = self._draw(step)
+        condition, eye = self._noisy(self._condition(k), step), self._eye(k)
         target = frame.image.float() / 255
         behind = torch.lerp(frame.background.float() / 255, target, frame.mouth.float() / 255)
         deformed = self.head.face.deform(self.head.face.prepare(), condition)
@@ -148,8 +148,8 @@ class FaceStage(BranchStage):
         }
         return View(losses, means2d, view.radii)
 
-    def _noisy(self, condition: Condition, draw: int) -> Condition:
-        generator = self._generator(draw)
+    def _noisy(self, condition: Condition, step: int) -> Condition:
+        generator = self._generator(step)
         noise = torch.randn(condition.displacement.shape, generator=generator) * self.config.jitter_m
         code = torch.randn(condition.code.shape, generator=generator) * self.config.code_noise
         pose = torch.randn(condition.pose.shape, generator=generator) * self.config.code_noise
@@ -165,7 +165,7 @@ class FuseStage(Stage):
         """Freeze everything else."""
         super().__init__(head, subject, config, seed)
         self.sampler = FrameSampler(
-            subject.train, np.zeros(len(subject.train)), CurriculumConfig(every=0), config.steps * config.views, seed
+            subject.train, np.zeros(len(subject.train)), CurriculumConfig(every=0), config.steps, seed
         )
 
     def groups(self) -> list[Group]:
@@ -175,9 +175,9 @@ class FuseStage(Stage):
         both = self._branch_groups(self.head.face, "face") + self._branch_groups(self.head.mouth, "mouth")
         return [group for group in both if group["name"] in chosen]
 
-    def view(self, draw: int) -> View:
+    def view(self, step: int) -> View:
         """The whole frame against face over mouth over background."""
-        k, frame = self._draw(draw)
+        k, frame = self._draw(step)
         condition, eye = self._condition(k), self._eye(k)
         mouth = render_branch(self.head.mouth.deform(self.head.mouth.prepare(), condition), eye)
         face = render_branch(self.head.face.deform(self.head.face.prepare(), condition), eye)

@@ -31,8 +31,7 @@ def arm(where: str) -> None:
     kind = {"mouth": MouthStage, "face": FaceStage, "fuse": FuseStage}[name]
     view, first = kind.view, []
 
-    def watched(self: Stage, draw: int) -> View:
-        step = draw // self.views
+    def watched(self: Stage, step: int) -> View:
         first.append(step)
         if moment.isdigit() and step == int(moment):
             die()
@@ -41,7 +40,7 @@ def arm(where: str) -> None:
                 checkpoint._flush = die  # the next one is half written
             if moment == "cleaning":  # the next one is written, the old one not yet removed
                 shutil.rmtree = lambda path, ignore_errors=False: None if ignore_errors else die()
-        return view(self, draw)
+        return view(self, step)
 
     kind.view = watched
 

@@ -36,12 +36,8 @@ def make(name: str, head: Head, subject: Subject) -> Stage:
     return STAGES[name](copy.deepcopy(head), subject, getattr(CONFIG, name), CONFIG.seed)
 
 
-def losses(stage: Stage, draw: int) -> dict[str, float]:
-    return {key: value.item() for key, value in stage.view(draw).losses.items()}
-
-
-def last_draw(stage: Stage) -> int:
-    return stage.steps * stage.views - 1
+def losses(stage: Stage, step: int) -> dict[str, float]:
+    return {key: value.item() for key, value in stage.view(step).losses.items()}
 
 
 BINDINGS = ("skin_indices", "skin_weights", "strands_indices", "strands_weights", "off_skin", "skin")
@@ -49,8 +45,8 @@ BINDINGS = ("skin_indices", "skin_weights", "strands_indices", "strands_weights"
 
 def cost(stage: Stage) -> float:
     """Mean loss of the run's last views, with motion."""
-    draws = range(last_draw(stage) - 12, last_draw(stage))
-    return sum(sum(losses(stage, draw).values()) for draw in draws) / len(draws)
+    steps = range(stage.steps - 13, stage.steps - 1)
+    return sum(sum(losses(stage, step).values()) for step in steps) / len(steps)
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -86,7 +82,7 @@ def test_a_stage_changes_its_own_parts_alone(subject, fresh, tmp_path, name, lea
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_losses_depend_on_the_draw_alone(subject, fresh, name):
+def test_losses_depend_on_the_step_alone(subject, fresh, name):
     stage = make(name, fresh, subject)
     once = losses(stage, 11)
     losses(stage, 3)
@@ -98,7 +94,7 @@ def test_losses_depend_on_the_draw_alone(subject, fresh, name):
 @pytest.mark.parametrize("name", STAGES)
 def test_every_loss_is_a_finite_number_with_finite_gradients(subject, fresh, name):
     stage = make(name, fresh, subject)
-    view = stage.view(last_draw(stage))
+    view = stage.view(stage.steps - 1)
     assert all(value.ndim == 0 and torch.isfinite(value) for value in view.losses.values())
     sum(view.losses.values()).backward()
     for group in stage.groups():
@@ -115,7 +111,7 @@ def test_a_head_out_of_sight_does_no_harm(subject, fresh, name):
     with torch.no_grad():
         for branch in (stage.head.face, stage.head.mouth):
             branch.gaussians.means += torch.tensor([0.0, 5.0, 0.0])
-    assert all(np.isfinite(value) for value in losses(stage, last_draw(stage)).values())
+    assert all(np.isfinite(value) for value in losses(stage, stage.steps - 1).values())
 
 
 def test_mouth_is_learned_from_open_mouths_in_crops_inside_the_picture(subject, fresh):

@@ -15,25 +15,25 @@ from gaussian_head.data.subject import Subject
 from gaussian_head.model.checkpoint import find_checkpoint
 from gaussian_head.model.head import Head
 from gaussian_head.training.fit import ORDER, fit_stage
+from gaussian_head.training.learner import NAN_LIMIT
 from gaussian_head.training.stage import View
 from gaussian_head.training.stages import FuseStage
-from gaussian_head.training.trainer import NAN_LIMIT, Trainer, TrainerConfig
+from gaussian_head.training.trainer import Trainer, TrainerConfig
 
 
 class Scripted(FuseStage):
-    """A stage whose loss is as large as a list says for each step, in one of the step's views."""
+    """A stage whose loss is as large as a list says for each step."""
 
     def __init__(self, head: Head, subject: Subject, factors: list[float]) -> None:
         super().__init__(head, subject, longer(len(factors)).fuse, seed=0)
         self.factors = factors
         self.learned: list[int] = []
 
-    def view(self, draw: int) -> View:
-        step, which = divmod(draw, self.views)
+    def view(self, step: int) -> View:
         value = self.head.face.gaussians.sh0.square().mean()
-        return View({"one": value, "two": value * (self.factors[step] if which == 0 else 1.0)})
+        return View({"one": value, "two": value * self.factors[step]})
 
-    def after_step(self, step: int, optimizer: torch.optim.Optimizer, views: list[View]) -> None:
+    def after_step(self, step: int, optimizer: torch.optim.Optimizer, view: View) -> None:
         self.learned.append(step)
 
 
@@ -76,29 +76,13 @@ def test_too_many_in_a_row_end_the_training_with_advice(subject, head, tmp_path)
 
 def test_gradients_that_are_not_finite_do_not_reach_the_head(subject, head, tmp_path):
     class Steep(Scripted):
-        def view(self, draw: int) -> View:
+        def view(self, step: int) -> View:
             value = self.head.face.gaussians.sh0
             hidden = (value.square() * 0).sqrt().sum()  # zero, with an infinite slope
-            return View({"one": value.square().mean() + (hidden if draw // self.views == 1 else 0)})
+            return View({"one": value.square().mean() + (hidden if step == 1 else 0)})
 
     trainer(tmp_path).fit(Steep(head, subject, [1.0] * 3), {})
     assert torch.isfinite(head.face.gaussians.sh0).all()
-
-
-def test_a_step_follows_the_mean_of_its_views(subject, head, tmp_path):
-    gradients = []
-
-    class Split(Scripted):
-        def view(self, draw: int) -> View:
-            return View({"one": self.head.face.gaussians.sh0.sum() * (draw % self.views)})
-
-        def after_step(self, step: int, optimizer: torch.optim.Optimizer, views: list[View]) -> None:
-            gradients.append(self.head.face.gaussians.sh0.grad.clone())
-
-    stage = Split(head, subject, [1.0] * 2)
-    trainer(tmp_path).fit(stage, {})
-    expected = (stage.views - 1) / 2  # 0, 1, 2 ... on average
-    assert [gradient.unique().tolist() for gradient in gradients] == [[expected]] * 2
 
 
 def test_saves_and_validates_on_schedule_and_at_the_end(subject, head, tmp_path):
@@ -121,7 +105,7 @@ def test_rates_fall_to_their_final_share(subject, head, tmp_path):
     rates = []
 
     class Watching(Scripted):
-        def after_step(self, step: int, optimizer: torch.optim.Optimizer, views: list[View]) -> None:
+        def after_step(self, step: int, optimizer: torch.optim.Optimizer, view: View) -> None:
             rates.append([group["lr"] for group in optimizer.param_groups])
 
     stage = Watching(head, subject, [1.0] * 40)

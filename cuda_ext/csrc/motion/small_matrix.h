@@ -1,0 +1,119 @@
+// Products with matrices of a few dozen rows, four Gaussians at a time. Rows are padded with zeros to whole vectors.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+#include "../simd.h"
+#include "motion.h"
+
+namespace {
+
+constexpr int GROUP = 4;
+
+constexpr int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
+
+struct Free {
+  void operator()(float* p) const { std::free(p); }
+};
+using Floats = std::unique_ptr<float, Free>;
+
+// Zeros; null when out of memory.
+inline Floats zeros(size_t floats) {
+  void* p = nullptr;
+  const size_t bytes = (floats * sizeof(float) + 63) / 64 * 64 + 64;
+  if (posix_memalign(&p, 64, bytes) != 0) return nullptr;
+  std::memset(p, 0, bytes);
+  return Floats(static_cast<float*>(p));
+}
+
+// to [rows, padded(columns)] = from [rows, columns], or its transpose from [columns, rows].
+inline void copy_padded(const float* from, int rows, int columns, float* to) {
+  for (int i = 0; i < rows; ++i) std::memcpy(to + i * padded(columns), from + i * columns, columns * sizeof(float));
+}
+inline void copy_transposed(const float* from, int rows, int columns, float* to) {
+  for (int i = 0; i < rows; ++i) {
+    for (int j = 0; j < columns; ++j) to[i * padded(columns) + j] = from[j * rows + i];
+  }
+}
+
+// Rows of a group of Gaussians; those past the end read as zeros.
+inline void load_rows(const float* array, int columns, int first, int count, float* out) {
+  const int stride = padded(columns);
+  for (int g = 0; g < GROUP; ++g) {
+    float* row = out + g * stride;
+    if (g < count) {
+      std::memcpy(row, array + static_cast<size_t>(first + g) * columns, columns * sizeof(float));
+      for (int j = columns; j < stride; ++j) row[j] = 0.0f;
+    } else {
+      std::memset(row, 0, stride * sizeof(float));
+    }
+  }
+}
+
+inline void store_rows(float* array, int columns, int first, int count, const float* rows) {
+  for (int g = 0; g < count; ++g) {
+    std::memcpy(array + static_cast<size_t>(first + g) * columns, rows + g * padded(columns), columns * sizeof(float));
+  }
+}
+
+// out [GROUP, columns] += in [GROUP, inner] matrix [inner, columns]; columns a multiple of LANES.
+template <int WIDTH>
+SIMD_INLINE void multiply_columns(const float* in, int in_stride, int inner, const float* matrix, int columns, float* out) {
+  f8 total[GROUP][WIDTH];
+  for (int g = 0; g < GROUP; ++g) {
+    for (int v = 0; v < WIDTH; ++v) total[g][v] = load(out + g * columns + v * LANES);
+  }
+  for (int k = 0; k < inner; ++k) {
+    f8 row[WIDTH];
+    for (int v = 0; v < WIDTH; ++v) row[v] = load(matrix + k * columns + v * LANES);
+    for (int g = 0; g < GROUP; ++g) {
+      const f8 x = all8(in[g * in_stride + k]);
+      for (int v = 0; v < WIDTH; ++v) total[g][v] = fma(x, row[v], total[g][v]);
+    }
+  }
+  for (int g = 0; g < GROUP; ++g) {
+    for (int v = 0; v < WIDTH; ++v) store(out + g * columns + v * LANES, total[g][v]);
+  }
+}
+
+inline void multiply(const float* in, int in_stride, int inner, const float* matrix, int columns, float* out) {
+  int c = 0;
+  for (; c + 2 * LANES <= columns; c += 2 * LANES) multiply_columns<2>(in, in_stride, inner, matrix + c, columns, out + c);
+  if (c < columns) multiply_columns<1>(in, in_stride, inner, matrix + c, columns, out + c);
+}
+
+// total [inner, columns] += sum over the group of in [inner] x out [columns].
+inline void add_outer(const float* in, int in_stride, int inner, const float* out, int columns, float* total) {
+  for (int c = 0; c < columns; c += LANES) {
+    f8 row[GROUP];
+    for (int g = 0; g < GROUP; ++g) row[g] = load(out + g * columns + c);
+    for (int k = 0; k < inner; ++k) {
+      float* at = total + k * columns + c;
+      f8 sum = load(at);
+      for (int g = 0; g < GROUP; ++g) sum = fma(all8(in[g * in_stride + k]), row[g], sum);
+      store(at, sum);
+    }
+  }
+}
+
+// Runs body(chunk, first, end) for every chunk of Gaussians, in any order; returns OK, or what a body returned instead.
+template <class Body>
+int for_chunks(int gaussians, int chunk_size, int threads, const Body& body) {
+  const int chunks = (gaussians + chunk_size - 1) / chunk_size;
+  std::atomic<int> status{OK};
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(threads < 1 ? 1 : threads) schedule(dynamic, 1)
+#endif
+  for (int chunk = 0; chunk < chunks; ++chunk) {
+    const int first = chunk * chunk_size, end = first + chunk_size < gaussians ? first + chunk_size : gaussians;
+    const int here = body(chunk, first, end);
+    if (here != OK) status = here;
+  }
+  return status;
+}
+
+}  // namespace
