@@ -26,7 +26,7 @@ class _PlaceArguments(ctypes.Structure):
         ("points", _Int), ("levels", _Int), ("resolution", _Int * MOST_LEVELS),
         ("hidden", _Int), ("regions", _Int), ("gates", _Int), ("threads", _Int),
         ("where", _Pointer), ("grids", _Pointer * MOST_LEVELS),
-        *((name, _Pointer) for name in ("weight1", "bias1", "weight2", "bias2", "features", "activations")),
+        *((name, _Pointer) for name in ("weight1", "bias1", "weight2", "bias2", "along", "features", "activations")),
         *((name, _Pointer) for name in ("out_regions", "out_gates", "grad_out_regions", "grad_out_gates")),
         ("grad_grids", _Pointer * MOST_LEVELS),
         *((f"grad_{name}", _Pointer) for name in ("weight1", "bias1", "weight2", "bias2")),
@@ -82,13 +82,14 @@ class PlaceFeatures(torch.autograd.Function):
         """Return regions [N, O - gates] and gates [N, gates]."""
         inputs = [x.detach().contiguous() for x in (points, weight1, bias1, weight2, bias2, *grids)]
         new = points.new_empty
-        features, activations = new(len(points), weight1.shape[1]), new(len(points), len(weight1))
-        outputs = new(len(points), len(weight2) - gates), new(len(points), gates)
-        arguments = _place_arguments(inputs, features, activations, gates)
+        n, levels = len(points), len(grids)
+        kept = new(n, levels, 3, 2), new(n, weight1.shape[1]), new(n, len(weight1))
+        outputs = new(n, len(weight2) - gates), new(n, gates)
+        arguments = _place_arguments(inputs, kept, gates)
         _point(arguments, out_regions=outputs[0], out_gates=outputs[1])
         _run("place_forward", arguments)
         ctx.gates = gates
-        ctx.save_for_backward(*inputs, features, activations)
+        ctx.save_for_backward(*inputs, *kept)
         ctx.set_materialize_grads(False)
         return outputs
 
@@ -96,10 +97,10 @@ class PlaceFeatures(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return the gradients in the order of forward's arguments."""
-        *inputs, features, activations = ctx.saved_tensors
+        inputs, kept = ctx.saved_tensors[:-3], ctx.saved_tensors[-3:]
         of_regions, of_gates = (None if g is None else g.contiguous() for g in grads)
         found = [torch.zeros_like(x) for x in inputs[1:]]
-        arguments = _place_arguments(inputs, features, activations, ctx.gates)
+        arguments = _place_arguments(inputs, kept, ctx.gates)
         _point(arguments, grad_out_regions=of_regions, grad_out_gates=of_gates)
         _point(arguments, grad_weight1=found[0], grad_bias1=found[1], grad_weight2=found[2], grad_bias2=found[3])
         _fill(arguments.grad_grids, found[4:])
@@ -107,7 +108,7 @@ class PlaceFeatures(torch.autograd.Function):
         return (None, None, *found)
 
 
-def _place_arguments(inputs: Sequence[Tensor], features: Tensor, activations: Tensor, gates: int) -> _PlaceArguments:
+def _place_arguments(inputs: Sequence[Tensor], kept: Sequence[Tensor], gates: int) -> _PlaceArguments:
     points, weight1, bias1, weight2, bias2, *grids = inputs
     arguments = _PlaceArguments(
         points=len(points), levels=len(grids), hidden=len(weight1), regions=len(weight2) - gates, gates=gates,
@@ -116,7 +117,7 @@ def _place_arguments(inputs: Sequence[Tensor], features: Tensor, activations: Te
     arguments.resolution[: len(grids)] = [grid.shape[-1] for grid in grids]
     _fill(arguments.grids, grids)
     _point(arguments, where=points, weight1=weight1, bias1=bias1, weight2=weight2, bias2=bias2)
-    _point(arguments, features=features, activations=activations)
+    _point(arguments, along=kept[0], features=kept[1], activations=kept[2])
     return arguments
 
 

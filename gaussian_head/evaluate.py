@@ -14,6 +14,7 @@ import tyro
 from jaxtyping import UInt8
 
 from gaussian_head.data.subject import Subject
+from gaussian_head.device import choose_device
 from gaussian_head.driving.regression import SpeechRegression, correlation, load_features
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.errors import UserError, configure_logging, run_command
@@ -41,6 +42,8 @@ class EvaluateOptions:
     """Subject folder the head was trained on."""
     model: Annotated[Path, tyro.conf.arg(aliases=["-M"])]
     """Run folder of the training; the report goes there."""
+    device: str = "auto"
+    """cpu, cuda or cuda:NUMBER; auto: a GPU where there is one."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -115,7 +118,9 @@ def evaluate(options: EvaluateOptions) -> None:
     """Measure, write and print; see `EvaluateOptions`."""
     from rich.console import Console
 
+    device = choose_device(options.device)
     trained = load_trained(options.model)
+    trained.head.to(device)
     subject = Subject(options.source, trained.size)
     if trained.subject != subject.layout.subject:
         raise UserError(f"{options.model} was trained on {trained.subject}, not on {subject.layout.subject}; "
@@ -126,7 +131,7 @@ def evaluate(options: EvaluateOptions) -> None:
     report = Report(
         subject=trained.subject,
         preset=trained.preset,
-        device="cpu",
+        device=str(device),
         rows=rows,
         timing_s={"process": timing.process_seconds(subject.layout)} | {s: recorded.get(s) for s in timing.STAGES},
         render_fps=evaluation.clock.fps,

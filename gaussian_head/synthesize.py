@@ -19,6 +19,7 @@ import tyro
 
 from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
 from gaussian_head.data.subject import Subject
+from gaussian_head.device import choose_device
 from gaussian_head.driving.regression import SpeechRegression
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import SpeechDriver
@@ -57,6 +58,8 @@ class SynthesizeOptions:
     """Longer side of the frames in px; default: the size of the training."""
     out: Path | None = None
     """Video (or, with --alpha, folder) to write; default: in the run folder."""
+    device: str = "auto"
+    """cpu, cuda or cuda:NUMBER; auto: a GPU where there is one."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -70,7 +73,11 @@ def synthesize(options: SynthesizeOptions) -> None:
     motion, name = choose_motion(options, subject)
     backdrop = choose_backdrop(options, subject)
     clock = RenderClock()
-    frames = track(render_clip(trained.head, motion, backdrop, clock), len(motion), f"rendering {name}")
+    frames = track(
+        render_clip(trained.head.to(choose_device(options.device)), motion, backdrop, clock),
+        len(motion),
+        f"rendering {name}",
+    )
     if options.alpha:
         out = options.out or options.model / f"{name}_rgba"
         write_pictures(frames, out)

@@ -15,6 +15,7 @@ import torch
 import tyro
 
 from gaussian_head.data.subject import Subject
+from gaussian_head.device import choose_device
 from gaussian_head.driving.regression import fit_speech_regression
 from gaussian_head.errors import configure_logging, run_command
 from gaussian_head.evaluation.timing import read_timing, record_timing
@@ -37,6 +38,8 @@ class TrainOptions:
     """Run folder for checkpoints, TensorBoard events and reports."""
     preset: Literal["quick", "full"] = "quick"
     """quick: 256 px, minutes on two CPU cores; full: 512 px, the reference's schedule."""
+    device: str = "auto"
+    """cpu, cuda or cuda:NUMBER; auto: a GPU where there is one."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -46,11 +49,12 @@ def train(options: TrainOptions) -> None:
     config = PRESETS[options.preset]
     # Two threads on two cores are slower than one: they wait for each other in operators of microseconds.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
-    subject = Subject(options.data, config.size)
+    device = choose_device(options.device)
+    subject = Subject(options.data, config.size, device=device)
     trainer = Trainer(options.out, config.trainer, validate, track)
     for name in ORDER if options.stage == "all" else (options.stage,):
         started = time.monotonic()
-        if fit_stage(name, subject, options.out, config, options.preset, trainer):
+        if fit_stage(name, subject, options.out, config, options.preset, trainer, device):
             earlier = read_timing(options.out).get(name, 0.0) if trainer.resumed else 0.0
             record_timing(options.out, name, earlier + time.monotonic() - started)
     if options.stage in ("all", ORDER[-1]):

@@ -51,6 +51,11 @@ class Frame:
         total = self.face.int() + self.hair + self.mouth
         return total.clamp(max=255).float() / 255
 
+    def to(self, device: torch.device) -> Frame:
+        """Return the frame with its pictures on a device."""
+        pictures = {name: getattr(self, name).to(device) for name in ("image", "background", "face", "hair", "mouth", "matte")}
+        return Frame(self.index, **pictures)
+
     def bytes(self) -> int:
         """Memory the frame holds."""
         return sum(t.numel() for t in (self.image, self.background, self.face, self.hair, self.mouth, self.matte))
@@ -62,13 +67,16 @@ class Subject:
     Arrays are indexed by frame number (img_id); `train` and `val` list the numbers of the splits.
     """
 
-    def __init__(self, root: Path, size: int, cache_bytes: int = 1_000_000_000) -> None:
+    def __init__(
+        self, root: Path, size: int, cache_bytes: int = 1_000_000_000, device: torch.device | None = None
+    ) -> None:
         """Open a subject folder.
 
         Args:
             root: The folder `data/<ID>`.
             size: Working resolution: the longer side of the pictures in px.
             cache_bytes: Pictures kept decoded.
+            device: Where they are kept; on the CPU if not given. Everything else is on the CPU.
 
         Raises:
             FileNotFoundError: The folder or one of its files is missing.
@@ -108,6 +116,7 @@ class Subject:
         self._coming: dict[int, Future[Frame]] = {}
         self._lock = Lock()
         self._cache_bytes = cache_bytes
+        self._device = device or torch.device("cpu")
 
     def _transforms(self, split: str) -> dict:
         path = self.layout.transforms(split)
@@ -194,13 +203,14 @@ class Subject:
             name: (parsing == np.array(color, np.uint8)).all(-1).astype(np.uint8) * 255
             for name, color in REGIONS.items()
         }
-        return Frame(
+        frame = Frame(
             index=k,
             image=self._tensor(image),
             background=self._tensor(self._background(k)),
             matte=self._tensor(self._matte(k)),
             **{name: self._tensor(region[..., None]) for name, region in regions.items()},
         )
+        return frame.to(self._device)
 
     def _background(self, k: int) -> UInt8[np.ndarray, "H W 3"]:
         torso = self._read(self.layout.torso_image(k), read_rgba).astype(np.float32)

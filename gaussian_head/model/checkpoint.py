@@ -142,6 +142,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     """Inverse of `optimizer_tensors`."""
     for group in optimizer.param_groups:
         prefix = f"optimizer.{group['name']}."
-        state = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+        parameter = group["params"][0]
+        state = {k[len(prefix) :]: value.to(parameter.device) for k, value in tensors.items() if k.startswith(prefix)}
         if state:
-            optimizer.state[group["params"][0]] = state
+            optimizer.state[parameter] = state

@@ -97,7 +97,11 @@ class LandmarkSpace(nn.Module):
         hair: Float[Tensor, "G 3"],
         viewmat: Float[Tensor, "4 4"],
     ) -> Condition:
-        """Turn a frame's landmarks (metres), action units (0..5), hair points (metres) and pose into its condition."""
+        """Turn a frame's landmarks (metres), action units (0..5), hair points (metres) and pose into its condition.
+
+        It is on the space's device, wherever the arguments are.
+        """
+        landmarks, action_units, hair, viewmat = (x.to(self.mean) for x in (landmarks, action_units, hair, viewmat))
         code = _limited((self.basis @ ((landmarks - self.mean).flatten() * self.weights)) / self.spread)
         code = torch.cat([code, action_units * self.ACTION_UNIT_SCALE])
         pose = _limited((self.pose_basis @ (_pose_vectors(viewmat) - self.pose_mean)) / self.pose_spread)

@@ -58,9 +58,9 @@ def render_clip(
             sequence.landmarks[i], sequence.action_units[i], sequence.hair[i], sequence.viewmats[i]
         )
         view = render(condition, Eye(sequence.viewmats[i], sequence.K, sequence.width, sequence.height))
-        picture = view.over(behind.color)
+        picture = view.over(behind.color.to(view.face))
         if not behind.opaque:
-            picture = straight(picture, view.alpha + (1 - view.alpha) * behind.alpha)
+            picture = straight(picture, view.alpha + (1 - view.alpha) * behind.alpha.to(view.alpha))
         picture = to_bytes(picture)
         if i:
             clock.seconds += time.perf_counter() - started
@@ -75,7 +75,7 @@ def straight(color: Float[Tensor, "3 H W"], alpha: Float[Tensor, "1 H W"]) -> Fl
 
 def to_bytes(image: Float[Tensor, "C H W"]) -> UInt8[np.ndarray, "H W C"]:
     """Round a picture in [0, 1] to 8 bits."""
-    return np.ascontiguousarray(image.clamp(0, 1).mul_(255).round_().byte().permute(1, 2, 0).numpy())
+    return np.ascontiguousarray(image.clamp(0, 1).mul_(255).round_().byte().permute(1, 2, 0).cpu().numpy())
 
 
 class GaussianTalkingHead:

@@ -43,7 +43,8 @@ def create_head(subject: Subject, config: FitConfig) -> Head:
     rest = open_mouth(subject.landmarks[subject.train]).numpy()
     strands = subject.hair[subject.train].mean(0).numpy()
     frames = [subject.train[i] for i in np.linspace(0, len(subject.train) - 1, INITIAL_VIEWS).round().astype(int)]
-    views = [(subject.viewmats[k].numpy(), subject.K.numpy(), subject.frame(k)) for k in frames]
+    cpu = torch.device("cpu")
+    views = [(subject.viewmats[k].numpy(), subject.K.numpy(), subject.frame(k).to(cpu)) for k in frames]
     hair = [(v, K, (frame.head[0].numpy() > 0.5) & ~_face_area(subject, k)) for (v, K, frame), k in
             zip(views, frames, strict=True)]  # fmt: skip
     photos = [(v, K, frame.image.permute(1, 2, 0).numpy() / 255) for v, K, frame in views]
@@ -73,8 +74,11 @@ def _face_area(subject: Subject, k: int) -> np.ndarray:
     return fill_polygon(oval, subject.width, subject.height)
 
 
-def fit_stage(name: StageName, subject: Subject, run: Path, config: FitConfig, preset: str, trainer: Trainer) -> bool:
-    """Train one stage to its end, continuing from its latest checkpoint.
+def fit_stage(
+    name: StageName, subject: Subject, run: Path, config: FitConfig, preset: str, trainer: Trainer,
+    device: torch.device | None = None,
+) -> bool:  # fmt: skip
+    """Train one stage to its end, on the CPU or another device, continuing from its latest checkpoint.
 
     Returns:
         Whether there was anything left to do.
@@ -98,7 +102,7 @@ def fit_stage(name: StageName, subject: Subject, run: Path, config: FitConfig, p
         head = checkpoint.load_head()
     else:
         head = _starting_head(name, subject, run, config)
-    trainer.fit(_build(name, head, subject, config), document)
+    trainer.fit(_build(name, head.to(device or torch.device("cpu")), subject, config), document)
     return True
 
 

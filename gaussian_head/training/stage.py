@@ -110,6 +110,7 @@ class Stage:
         return k, frame
 
     def _generator(self, step: int) -> torch.Generator:
+        """Return a step's own draws; always on the CPU, so that every device draws alike."""
         return torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + step)
 
     def _branch_groups(self, branch: Branch, prefix: str) -> list[Group]:
@@ -166,5 +167,6 @@ class BranchStage(Stage):
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Take the statistics back."""
-        self.densifier.gradient_sum = tensors["densify.gradient_sum"]
-        self.densifier.views = tensors["densify.views"]
+        device = self.branch.gaussians.means.device
+        self.densifier.gradient_sum = tensors["densify.gradient_sum"].to(device)
+        self.densifier.views = tensors["densify.views"].to(device)

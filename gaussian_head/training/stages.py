@@ -93,10 +93,10 @@ class MouthStage(BranchStage):
         deformed = self.head.mouth.deform(self.head.mouth.prepare(), self._condition(k))
         means2d = torch.zeros_like(deformed.means[:, :2], requires_grad=True)
         view = render_branch(deformed, eye, means2d)
-        behind = torch.rand(3, 1, 1, generator=self._generator(step))  # any colour: none may shine through
+        any_color = torch.rand(3, 1, 1, generator=self._generator(step)).to(view.color)  # none may shine through
         outside = 1 - dilate(opening, max(2, self.subject.width // 64)).float() / 255
         losses = {
-            "color": photometric(over(view.color, view.alpha, behind.expand_as(view.color)), target, mouth),
+            "color": photometric(over(view.color, view.alpha, any_color.expand_as(view.color)), target, mouth),
             "coverage": self.config.coverage_weight * coverage(view.alpha, mouth, outside),
             "motion": self.config.motion_weight * deformed.change.abs().mean(),
         }
@@ -150,10 +150,16 @@ class FaceStage(BranchStage):
 
     def _noisy(self, condition: Condition, step: int) -> Condition:
         generator = self._generator(step)
-        noise = torch.randn(condition.displacement.shape, generator=generator) * self.config.jitter_m
-        code = torch.randn(condition.code.shape, generator=generator) * self.config.code_noise
-        pose = torch.randn(condition.pose.shape, generator=generator) * self.config.code_noise
-        return Condition(condition.displacement + noise, condition.code + code, condition.hair, condition.pose + pose)
+
+        def noisy(values: Tensor, deviation: float) -> Tensor:
+            return values + torch.randn(values.shape, generator=generator).to(values) * deviation
+
+        return Condition(
+            noisy(condition.displacement, self.config.jitter_m),
+            noisy(condition.code, self.config.code_noise),
+            condition.hair,
+            noisy(condition.pose, self.config.code_noise),
+        )
 
 
 class FuseStage(Stage):

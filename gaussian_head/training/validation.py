@@ -67,4 +67,4 @@ def _render(
     )
     view = render(condition, Eye(subject.viewmats[k], subject.K, subject.width, subject.height))
     picture = view.over(frame.background.float() / 255).clamp(0, 1)
-    return picture, frame.image.float() / 255, (frame.head > 0.5).float()
+    return picture.cpu(), frame.image.cpu().float() / 255, (frame.head > 0.5).float().cpu()

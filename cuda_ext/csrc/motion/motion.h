@@ -18,7 +18,8 @@ struct PlaceArguments {
   const float* grids[MOST_LEVELS];   // [3, 4, r, r]; planes xy, yz, xz
   const float *weight1, *bias1;      // [hidden, 12 levels + 3], [hidden]
   const float *weight2, *bias2;      // [regions + gates, hidden], [regions + gates]
-  float* features;                   // [N, 12 levels + 3] written by forward, read by backward
+  void* along;                       // [N, levels, 3] pairs of int32 and float, written by forward, read by backward
+  float* features;                   // [N, 12 levels + 3] likewise
   float* activations;                // [N, hidden] after the ReLU, likewise
   float *out_regions, *out_gates;    // [N, regions], [N, gates]
   // Read and written by backward; a null gradient stands for zeros.

@@ -30,24 +30,29 @@ size_t all_cells(const PlaceArguments& a) {
   return total;
 }
 
-// Where a point falls on one plane: the corner's cell and the weights of the four around it.
-struct Sample {
+// Where a point falls along one axis of one level: the cell before it, and how far it is on the way to the next.
+struct Along {
+  int32_t cell;
+  float share;
+};
+
+SIMD_INLINE Along along(float coordinate, int resolution) {
+  const float last = static_cast<float>(resolution - 1), at = (coordinate + 1.0f) * 0.5f * last;
+  const float inside = at > 0.0f ? (at < last ? at : last) : 0.0f;  // NaN becomes 0
+  // The last cell is entered from the one before it, so that both neighbours exist.
+  const int32_t before = static_cast<int32_t>(inside), most = resolution > 1 ? resolution - 2 : 0;
+  const int32_t cell = before < most ? before : most;
+  return {cell, inside - static_cast<float>(cell)};
+}
+
+// The four cells around a point of a plane, and their weights.
+struct Corners {
   size_t cell, right, below;
   float weight[4];
-  Sample(const float* point, int plane, int resolution) {
-    const float last = static_cast<float>(resolution - 1);
-    int corner[2];
-    float share[2];
-    for (int k = 0; k < 2; ++k) {
-      const float at = (point[AXES[plane][k]] + 1.0f) * 0.5f * last;
-      const float inside = at > 0.0f ? (at < last ? at : last) : 0.0f;  // NaN becomes 0
-      corner[k] = static_cast<int>(inside);
-      share[k] = inside - static_cast<float>(corner[k]);
-    }
-    cell = (static_cast<size_t>(plane) * resolution + corner[1]) * resolution + corner[0];
-    right = corner[0] + 1 < resolution ? 1 : 0;
-    below = corner[1] + 1 < resolution ? resolution : 0;
-    const float x = share[0], y = share[1];
+  SIMD_INLINE Corners(Along column, Along row, int resolution) {
+    cell = static_cast<size_t>(row.cell) * resolution + column.cell;
+    right = resolution > 1 ? CHANNELS : 0, below = right * resolution;
+    const float x = column.share, y = row.share;
     weight[0] = (1 - x) * (1 - y), weight[1] = x * (1 - y), weight[2] = (1 - x) * y, weight[3] = x * y;
   }
 };
@@ -68,15 +73,17 @@ void channels_first(const float* in, int resolution, size_t p, float* grid) {
   }
 }
 
-void sample_features(const PlaceArguments& a, const float* grids, const float* point, float* out) {
-  for (int level = 0; level < a.levels; ++level) {
-    for (int plane = 0; plane < PLANES; ++plane, out += CHANNELS) {
-      const Sample s(point, plane, a.resolution[level]);
-      const float* p = grids + s.cell * CHANNELS;
-      store4(out, s.weight[0] * load4(p) + s.weight[1] * load4(p + s.right * CHANNELS) +
-                      s.weight[2] * load4(p + s.below * CHANNELS) + s.weight[3] * load4(p + (s.below + s.right) * CHANNELS));
+// Samples all grids at a point; `where` keeps its places along the axes, level by level.
+void sample_features(const PlaceArguments& a, const float* grids, const float* point, Along* where, float* out) {
+  for (int level = 0; level < a.levels; ++level, where += 3) {
+    const int r = a.resolution[level];
+    for (int axis = 0; axis < 3; ++axis) where[axis] = along(point[axis], r);
+    for (int plane = 0; plane < PLANES; ++plane, out += CHANNELS, grids += static_cast<size_t>(r) * r * CHANNELS) {
+      const Corners c(where[AXES[plane][0]], where[AXES[plane][1]], r);
+      const float* p = grids + c.cell * CHANNELS;
+      store4(out, c.weight[0] * load4(p) + c.weight[1] * load4(p + c.right) + c.weight[2] * load4(p + c.below) +
+                      c.weight[3] * load4(p + c.below + c.right));
     }
-    grids += cells(a.resolution[level]) * CHANNELS;
   }
   std::memcpy(out, point, 3 * sizeof(float));
 }
@@ -102,7 +109,9 @@ int forward(const PlaceArguments& a) {
     for (int i = first; i < end; i += GROUP) {
       const int count = end - i < GROUP ? end - i : GROUP;
       for (int g = 0; g < count; ++g) {
-        sample_features(a, grids.get(), a.where + 3 * static_cast<size_t>(i + g), f + g * padded(features));
+        const size_t point = static_cast<size_t>(i + g);
+        Along* where = static_cast<Along*>(a.along) + point * 3 * a.levels;
+        sample_features(a, grids.get(), a.where + 3 * point, where, f + g * padded(features));
       }
       for (int g = 0; g < GROUP; ++g) {
         std::memcpy(h + g * hidden, bias.get(), hidden * sizeof(float));
@@ -129,12 +138,13 @@ int scatter_plane(const PlaceArguments& a, const float* grad_features, int level
   const Floats total = zeros(static_cast<size_t>(r) * r * CHANNELS);
   if (!total) return NO_MEMORY;
   const float* gradient = grad_features + (level * PLANES + plane) * CHANNELS;
-  for (int i = 0; i < a.points; ++i, gradient += stride) {
-    const Sample s(a.where + 3 * static_cast<size_t>(i), plane, r);
-    float* p = total.get() + (s.cell - static_cast<size_t>(plane) * r * r) * CHANNELS;
+  const Along* where = static_cast<const Along*>(a.along) + 3 * level;
+  for (int i = 0; i < a.points; ++i, gradient += stride, where += 3 * a.levels) {
+    const Corners c(where[AXES[plane][0]], where[AXES[plane][1]], r);
+    float* p = total.get() + c.cell * CHANNELS;
     const f4 g = load4(gradient);
-    const size_t at[4] = {0, s.right * CHANNELS, s.below * CHANNELS, (s.below + s.right) * CHANNELS};
-    for (int k = 0; k < 4; ++k) store4(p + at[k], load4(p + at[k]) + s.weight[k] * g);
+    const size_t at[4] = {0, c.right, c.below, c.below + c.right};
+    for (int k = 0; k < 4; ++k) store4(p + at[k], load4(p + at[k]) + c.weight[k] * g);
   }
   channels_first(total.get(), r, plane, a.grad_grids[level]);
   return OK;

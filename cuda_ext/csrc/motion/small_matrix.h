@@ -80,24 +80,36 @@ SIMD_INLINE void multiply_columns(const float* in, int in_stride, int inner, con
   }
 }
 
+// Two or three vectors of columns at a time: as many sums as hide the latency of adding, and registers hold.
 inline void multiply(const float* in, int in_stride, int inner, const float* matrix, int columns, float* out) {
-  int c = 0;
-  for (; c + 2 * LANES <= columns; c += 2 * LANES) multiply_columns<2>(in, in_stride, inner, matrix + c, columns, out + c);
-  if (c < columns) multiply_columns<1>(in, in_stride, inner, matrix + c, columns, out + c);
+  int vectors = columns / LANES, c = 0;
+  for (; vectors > 4 || vectors == 3; vectors -= 3, c += 3 * LANES) multiply_columns<3>(in, in_stride, inner, matrix + c, columns, out + c);
+  for (; vectors >= 2; vectors -= 2, c += 2 * LANES) multiply_columns<2>(in, in_stride, inner, matrix + c, columns, out + c);
+  if (vectors == 1) multiply_columns<1>(in, in_stride, inner, matrix + c, columns, out + c);
 }
 
 // total [inner, columns] += sum over the group of in [inner] x out [columns].
-inline void add_outer(const float* in, int in_stride, int inner, const float* out, int columns, float* total) {
-  for (int c = 0; c < columns; c += LANES) {
-    f8 row[GROUP];
-    for (int g = 0; g < GROUP; ++g) row[g] = load(out + g * columns + c);
-    for (int k = 0; k < inner; ++k) {
-      float* at = total + k * columns + c;
-      f8 sum = load(at);
-      for (int g = 0; g < GROUP; ++g) sum = fma(all8(in[g * in_stride + k]), row[g], sum);
-      store(at, sum);
-    }
+template <int WIDTH>
+SIMD_INLINE void add_outer_columns(const float* in, int in_stride, int inner, const float* out, int columns, float* total) {
+  f8 row[GROUP][WIDTH];
+  for (int g = 0; g < GROUP; ++g) {
+    for (int v = 0; v < WIDTH; ++v) row[g][v] = load(out + g * columns + v * LANES);
   }
+  for (int k = 0; k < inner; ++k, total += columns) {
+    f8 sum[WIDTH];
+    for (int v = 0; v < WIDTH; ++v) sum[v] = load(total + v * LANES);
+    for (int g = 0; g < GROUP; ++g) {
+      const f8 x = all8(in[g * in_stride + k]);
+      for (int v = 0; v < WIDTH; ++v) sum[v] = fma(x, row[g][v], sum[v]);
+    }
+    for (int v = 0; v < WIDTH; ++v) store(total + v * LANES, sum[v]);
+  }
+}
+
+inline void add_outer(const float* in, int in_stride, int inner, const float* out, int columns, float* total) {
+  int vectors = columns / LANES, c = 0;
+  for (; vectors >= 2; vectors -= 2, c += 2 * LANES) add_outer_columns<2>(in, in_stride, inner, out + c, columns, total + c);
+  if (vectors == 1) add_outer_columns<1>(in, in_stride, inner, out + c, columns, total + c);
 }
 
 // Runs body(chunk, first, end) for every chunk of Gaussians, in any order; returns OK, or what a body returned instead.
