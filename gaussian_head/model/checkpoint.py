@@ -130,19 +130,20 @@ def _flush(path: Path) -> None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Flatten an optimizer whose groups hold one named parameter each."""
-    tensors = {}
-    for group in optimizer.param_groups:
-        for key, value in optimizer.state.get(group["params"][0], {}).items():
-            tensors[f"optimizer.{group['name']}.{key}"] = value
-    return tensors
+    """Flatten the state of an optimizer of named parameters."""
+    return {
+        f"optimizer.{name}.{key}": value
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["param_names"], group["params"], strict=True)
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Inverse of `optimizer_tensors`."""
     for group in optimizer.param_groups:
-        prefix = f"optimizer.{group['name']}."
-        parameter = group["params"][0]
-        state = {k[len(prefix) :]: value.to(parameter.device) for k, value in tensors.items() if k.startswith(prefix)}
-        if state:
-            optimizer.state[parameter] = state
+        for name, parameter in zip(group["param_names"], group["params"], strict=True):
+            prefix = f"optimizer.{name}."
+            state = {k[len(prefix) :]: v.to(parameter.device) for k, v in tensors.items() if k.startswith(prefix)}
+            if state:
+                optimizer.state[parameter] = state

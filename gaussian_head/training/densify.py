@@ -82,7 +82,7 @@ class Densifier:
 
         Args:
             step: Steps finished.
-            optimizer: Its groups named `prefix + parameter name` are edited along.
+            optimizer: Its parameters named `prefix + parameter name` are edited along.
             prefix: Such as `face.gaussians.`.
             seed: Seed of the split's offsets; draws depend on (seed, step) alone.
         """
@@ -121,19 +121,19 @@ def edit_rows(
     rows: dict[str, Tensor],
 ) -> None:
     """Keep some Gaussians and append new ones, in the parameters and in the optimizer's moments (new rows: zero)."""
-    groups = {group["name"]: group for group in optimizer.param_groups}
+    places = {name: (group, i) for group in optimizer.param_groups for i, name in enumerate(group["param_names"])}
     for name in gaussians.NAMES:
         old = getattr(gaussians, name)
         new = torch.nn.Parameter(torch.cat([old.detach()[keep], rows[name]]), requires_grad=old.requires_grad)
         setattr(gaussians, name, new)
-        group = groups.get(prefix + name)
-        if group is None:
+        if prefix + name not in places:
             continue
-        state = optimizer.state.pop(group["params"][0], {})
+        group, i = places[prefix + name]
+        state = optimizer.state.pop(group["params"][i], {})
         for moment in ("exp_avg", "exp_avg_sq"):
             if moment in state:
                 state[moment] = torch.cat([state[moment][keep], torch.zeros_like(rows[name])])
-        group["params"] = [new]
+        group["params"][i] = new
         if state:
             optimizer.state[new] = state
 

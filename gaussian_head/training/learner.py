@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import torch
 
@@ -20,10 +21,12 @@ class Learner:
         """Make the optimizer of what the stage learns; everything else of the head is frozen."""
         self.stage = stage
         stage.head.requires_grad_(False)
-        for group in stage.groups():
-            group["params"][0].requires_grad_(True)
-        self.optimizer = torch.optim.AdamW(stage.groups(), betas=(0.9, 0.99), eps=1e-15, fused=True)
-        self._initial = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+        groups: dict[tuple[float, float], dict[str, Any]] = {}
+        for name, parameter, rate, decay in stage.learned():
+            group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "weight_decay": decay})
+            group["params"].append((name, parameter.requires_grad_(True)))
+        self.optimizer = torch.optim.AdamW(list(groups.values()), betas=(0.9, 0.99), eps=1e-15, fused=True)
+        self._initial = [group["lr"] for group in self.optimizer.param_groups]
         self._bad = 0
 
     def step(self, step: int) -> View:
@@ -34,8 +37,8 @@ class Learner:
         """
         stage = self.stage
         decay = stage.config.rates.final_share ** (step / stage.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._initial[group["name"]] * decay
+        for group, initial in zip(self.optimizer.param_groups, self._initial, strict=True):
+            group["lr"] = initial * decay
         view = stage.view(step)
         total = torch.stack(list(view.losses.values())).sum()
         self.optimizer.zero_grad()
@@ -54,8 +57,8 @@ class Learner:
         return view
 
     def _is_finite(self, total: torch.Tensor, done: int) -> bool:
-        held = [group["params"][0].grad for group in self.optimizer.param_groups]
-        norm = torch.nn.utils.get_total_norm([gradient for gradient in held if gradient is not None])
+        held = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(held)
         for what, value in (("loss", total), ("gradient", norm)):
             if not torch.isfinite(value):
                 logger.warning("%s step %d: the %s is not finite; the step is skipped.", self.stage.name, done, what)

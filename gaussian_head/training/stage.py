@@ -1,4 +1,4 @@
-"""What every stage of a fit shares: options, draws, groups of parameters, and how the Gaussians of a branch grow."""
+"""What every stage of a fit shares: options, draws, what learns, and how the Gaussians of a branch grow."""
 
 from __future__ import annotations
 
@@ -28,8 +28,14 @@ class View(NamedTuple):
     radii: Int[Tensor, " N"] | None = None
 
 
-Group = dict[str, object]
-"""One optimizer group: `params` (a single tensor), `name`, `lr`, `weight_decay`."""
+class Learned(NamedTuple):
+    """A parameter that learns."""
+
+    name: str
+    parameter: torch.nn.Parameter
+    rate: float
+    decay: float = 0.0
+    """AdamW weight decay."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class Stage:
         self.steps = config.steps
         self.seed = seed
 
-    def groups(self) -> list[Group]:
+    def learned(self) -> list[Learned]:
         """Return the parameters that learn, each with its rate."""
         raise NotImplementedError
 
@@ -113,22 +119,18 @@ class Stage:
         """Return a step's own draws; always on the CPU, so that every device draws alike."""
         return torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + step)
 
-    def _branch_groups(self, branch: Branch, prefix: str) -> list[Group]:
+    def _branch_learned(self, branch: Branch, prefix: str) -> list[Learned]:
         rates = self.config.rates
-        groups = [
-            {"params": [getattr(branch.gaussians, name)], "name": f"{prefix}.gaussians.{name}",
-             "lr": getattr(rates, name), "weight_decay": 0.0}
+        learned = [
+            Learned(f"{prefix}.gaussians.{name}", getattr(branch.gaussians, name), getattr(rates, name))
             for name in Gaussians.NAMES
-        ]  # fmt: skip
+        ]
         for name, parameter in branch.named_parameters():
-            if name.startswith("gaussians."):
-                continue
-            grid = name.startswith("field.encoder")
-            groups.append({
-                "params": [parameter], "name": f"{prefix}.{name}",
-                "lr": rates.grids if grid else rates.networks, "weight_decay": rates.grid_decay if grid else 0.0,
-            })  # fmt: skip
-        return groups
+            if name.startswith("field.encoder"):
+                learned.append(Learned(f"{prefix}.{name}", parameter, rates.grids, rates.grid_decay))
+            elif not name.startswith("gaussians."):
+                learned.append(Learned(f"{prefix}.{name}", parameter, rates.networks))
+        return learned
 
     def _condition(self, k: int) -> Condition:
         subject = self.subject
@@ -150,9 +152,9 @@ class BranchStage(Stage):
         self.branch: Branch = getattr(head, self.name)
         self.densifier = Densifier(config.densify, self.branch.gaussians, config.steps)
 
-    def groups(self) -> list[Group]:
+    def learned(self) -> list[Learned]:
         """The branch: Gaussians and fields."""
-        return self._branch_groups(self.branch, self.name)
+        return self._branch_learned(self.branch, self.name)
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer, view: View) -> None:
         """Densify on schedule, and bind the changed set again."""

@@ -23,7 +23,7 @@ from gaussian_head.render.composite import over
 from gaussian_head.render.view import render_branch
 from gaussian_head.training.densify import DensifyConfig
 from gaussian_head.training.losses import coverage, dilate, photometric
-from gaussian_head.training.stage import BranchConfig, BranchStage, Group, RateConfig, Stage, StageConfig, View
+from gaussian_head.training.stage import BranchConfig, BranchStage, Learned, RateConfig, Stage, StageConfig, View
 
 
 @dataclass(frozen=True)
@@ -174,12 +174,12 @@ class FuseStage(Stage):
             subject.train, np.zeros(len(subject.train)), CurriculumConfig(every=0), config.steps, seed
         )
 
-    def groups(self) -> list[Group]:
+    def learned(self) -> list[Learned]:
         """Colours of both branches, opacity of the face."""
         chosen = ("face.gaussians.sh0", "face.gaussians.shN", "face.gaussians.opacity_logits", "mouth.gaussians.sh0",
                   "mouth.gaussians.shN")  # fmt: skip
-        both = self._branch_groups(self.head.face, "face") + self._branch_groups(self.head.mouth, "mouth")
-        return [group for group in both if group["name"] in chosen]
+        both = self._branch_learned(self.head.face, "face") + self._branch_learned(self.head.mouth, "mouth")
+        return [learned for learned in both if learned.name in chosen]
 
     def view(self, step: int) -> View:
         """The whole frame against face over mouth over background."""

@@ -145,7 +145,7 @@ def test_optimizer_state_comes_back():
     def make() -> tuple[list[torch.nn.Parameter], torch.optim.Optimizer]:
         torch.manual_seed(3)
         parameters = [torch.nn.Parameter(torch.randn(4)), torch.nn.Parameter(torch.randn(2, 3))]
-        groups = [{"params": [p], "name": f"p{i}", "lr": 0.1} for i, p in enumerate(parameters)]
+        groups = [{"params": [(f"p{i}", p)], "lr": 0.1} for i, p in enumerate(parameters)]
         return parameters, torch.optim.AdamW(groups)
 
     def learn(parameters: list, optimizer: torch.optim.Optimizer) -> None:

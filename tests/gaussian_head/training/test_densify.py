@@ -28,7 +28,7 @@ class Scene:
             self.gaussians.quats[:, 0] += 1
             self.gaussians.log_scales.copy_(torch.log(torch.full((COUNT, 3), SMALL)))
             self.gaussians.opacity_logits.fill_(3.0)
-        groups = [{"params": [getattr(self.gaussians, n)], "name": f"g.{n}", "lr": 1e-4} for n in Gaussians.NAMES]
+        groups = [{"params": [(f"g.{n}", getattr(self.gaussians, n))], "lr": 1e-4} for n in Gaussians.NAMES]
         self.optimizer = torch.optim.AdamW(groups)
         for _ in range(3):
             self.learn()

@@ -97,9 +97,8 @@ def test_every_loss_is_a_finite_number_with_finite_gradients(subject, fresh, nam
     view = stage.view(stage.steps - 1)
     assert all(value.ndim == 0 and torch.isfinite(value) for value in view.losses.values())
     sum(view.losses.values()).backward()
-    for group in stage.groups():
-        gradient = group["params"][0].grad
-        assert gradient is None or torch.isfinite(gradient).all(), group["name"]
+    for what, parameter, *_ in stage.learned():
+        assert parameter.grad is None or torch.isfinite(parameter.grad).all(), what
     if name != "fuse":
         assert view.means2d.grad.any()
         assert view.radii.any()
