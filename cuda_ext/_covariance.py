@@ -41,22 +41,25 @@ def stand_ins(
     Returns:
         Unit quaternions (w, x, y, z), without gradient, and scales, differentiable by covariances and means.
     """
-    covariance = covariances.double()[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
     rotation, translation = viewmat.double()[:3, :3], viewmat.double()[:3, 3]
     camera = means.double() @ rotation.T + translation
     z = torch.where(camera[:, 2].detach() > near, camera[:, 2], torch.ones_like(camera[:, 2]))
     x, y = (_clamped(camera[:, i] / z, float(K[i, i]), float(K[i, 2]), size[i]) for i in (0, 1))
+    covariance = covariances.double() @ _turning(rotation)
     thinnest = (THINNEST_PX / max(float(K[0, 0]), float(K[1, 1])) * z.detach()).square()
-    axes, lengths = _frames(covariance.detach(), x.detach(), y.detach(), thinnest, rotation)
-    # What the affine projection sees of a world vector, but for focal lengths over depth: [N, 2, 3]
-    one, zero = torch.ones_like(x), torch.zeros_like(x)
-    seen = torch.stack([one, zero, -x, zero, one, -y], -1).reshape(-1, 2, 3) @ rotation
-    along = seen @ axes
+    axes, lengths = _frames(covariance.detach(), x.detach(), y.detach(), thinnest)
+    # The affine projection sees x - (x/z) z and y - (y/z) z of a vector, but for focal lengths over depth.
+    u, v = axes[:, 0] - x[:, None] * axes[:, 2], axes[:, 1] - y[:, None] * axes[:, 2]  # [N, 3]: of the three axes
+    xx, xy, xz, yy, yz, zz = covariance.unbind(1)
+    excess = (
+        xx - 2 * x * xz + x * x * zz - (lengths * u * u).sum(1),
+        xy - y * xz - x * yz + x * y * zz - (lengths * u * v).sum(1),
+        yy - 2 * y * yz + y * y * zz - (lengths * v * v).sum(1),
+    )
     # Implicit differentiation of "the projections are equal" by the lengths.
-    excess = _upper(seen @ covariance @ seen.mT - (along * lengths[:, None]) @ along.mT)
-    u, v = along.detach().unbind(1)
-    change = torch.linalg.solve(torch.stack([u * u, u * v, v * v], 1), excess - excess.detach())
-    return _quats(axes).to(means.dtype), (lengths + change).sqrt().to(means.dtype)
+    change = _solve(u.detach(), v.detach(), *(part - part.detach() for part in excess))
+    world = (axes.mT @ rotation).mT
+    return _quats(world).to(means.dtype), (lengths + change).sqrt().to(means.dtype)
 
 
 def _clamped(ratio: Float[Tensor, " N"], focal: float, center: float, pixels: int) -> Float[Tensor, " N"]:
@@ -64,34 +67,53 @@ def _clamped(ratio: Float[Tensor, " N"], focal: float, center: float, pixels: in
     return ratio.clamp((-center - 0.15 * pixels) / focal, (1.15 * pixels - center) / focal)
 
 
-def _upper(matrices: Float[Tensor, "N 2 2"]) -> Float[Tensor, "N 3"]:
-    return torch.stack([matrices[:, 0, 0], matrices[:, 0, 1], matrices[:, 1, 1]], -1)
+def _turning(rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "6 6"]:
+    """Return what six covariances, as a row, are multiplied by to turn: S becomes R S R^T."""
+    first, second = torch.triu_indices(3, 3)
+    straight = rotation[first][:, first] * rotation[second][:, second]
+    crossed = rotation[first][:, second] * rotation[second][:, first]
+    return (straight + crossed * (first != second)).T
 
 
 def _frames(
-    covariance: Float[Tensor, "N 3 3"],
-    x: Float[Tensor, " N"],
-    y: Float[Tensor, " N"],
-    thinnest: Float[Tensor, " N"],
-    rotation: Float[Tensor, "3 3"],
+    covariance: Float[Tensor, "N 6"], x: Float[Tensor, " N"], y: Float[Tensor, " N"], thinnest: Float[Tensor, " N"]
 ) -> tuple[Float[Tensor, "N 3 3"], Float[Tensor, "N 3"]]:
-    """Return the stand-ins' axes in the world (unit columns, right-handed) and the squares of their scales."""
+    """Return the stand-ins' axes in the camera (unit columns, right-handed) and the squares of their scales."""
     one, zero = torch.ones_like(x), torch.zeros_like(x)
-    ray = torch.nn.functional.normalize(torch.stack([x, y, one], -1), dim=-1)
-    right = torch.nn.functional.normalize(torch.stack([one, zero, -x], -1), dim=-1)
-    plane = torch.stack([right, torch.linalg.cross(ray, right)], -1)  # [N, 3, 2]
-    across = rotation.T @ plane
-    xx, xy, yy = _upper(across.mT @ covariance @ across).unbind(-1)
+    ray = torch.nn.functional.normalize(torch.stack([x, y, one], 1), dim=1)
+    right = torch.nn.functional.normalize(torch.stack([one, zero, -x], 1), dim=1)
+    down = torch.linalg.cross(ray, right)
+    xx, xy, yy = (_form(covariance, *pair) for pair in ((right, right), (right, down), (down, down)))
     spread = torch.hypot((xx - yy) / 2, xy)
     large = torch.maximum((xx + yy) / 2 + spread, thinnest)
     ratio = torch.maximum((xx + yy) / 2 - spread, thinnest) / large
-    angle = torch.atan2(xy, (xx - yy) / 2) / 2
-    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).reshape(-1, 2, 2)
-    basis = torch.cat([plane @ turn, ray[:, :, None]], -1)  # columns: the eigenvectors of the projection, and the ray
-    half, low, up = torch.full_like(ratio, 0.5).sqrt(), (ratio / 6).sqrt(), (0.5 - ratio / 6).sqrt()
-    second, third = torch.stack([half, -low, up], -1), torch.stack([-half, -low, up], -1)
-    axes = torch.stack([torch.linalg.cross(second, third), second, third], -1)
-    return rotation.T @ basis @ axes, torch.stack([ratio * large / (1.5 - ratio / 2), large, large], -1)
+    angle = (torch.atan2(xy, (xx - yy) / 2) / 2)[:, None]
+    major, minor = angle.cos() * right + angle.sin() * down, angle.cos() * down - angle.sin() * right
+    common = (0.5 - ratio / 6).sqrt()[:, None] * ray - (ratio / 6).sqrt()[:, None] * minor
+    second, third = common + 0.5**0.5 * major, common - 0.5**0.5 * major
+    axes = torch.stack([torch.linalg.cross(second, third), second, third], 2)
+    return axes, torch.stack([ratio * large / (1.5 - ratio / 2), large, large], 1)
+
+
+def _form(covariance: Float[Tensor, "N 6"], a: Float[Tensor, "N 3"], b: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+    """Return a^T S b."""
+    first, second = torch.triu_indices(3, 3)
+    pairs = a[:, first] * b[:, second] + a[:, second] * b[:, first] * (first != second)
+    return (covariance * pairs).sum(1)
+
+
+def _solve(
+    u: Float[Tensor, "N 3"], v: Float[Tensor, "N 3"], xx: Float[Tensor, " N"], xy: Float[Tensor, " N"],
+    yy: Float[Tensor, " N"],
+) -> Float[Tensor, "N 3"]:  # fmt: skip
+    """Find l so that sum_i l_i (u_i, v_i) (u_i, v_i)^T is the symmetric matrix [[xx, xy], [xy, yy]].
+
+    Two vectors p, q across the other two axes take the sum to l_i (p . a_i) (q . a_i).
+    """
+    others = [(u.roll(shift, 1), v.roll(shift, 1)) for shift in (1, 2)]
+    (u1, v1), (u2, v2) = others
+    seen = v1 * v2 * xx[:, None] - (u1 * v2 + v1 * u2) * xy[:, None] + u1 * u2 * yy[:, None]
+    return seen / ((u1 * v - v1 * u) * (u2 * v - v2 * u))
 
 
 def _quats(rotations: Float[Tensor, "N 3 3"]) -> Float[Tensor, "N 4"]:
