@@ -6,7 +6,6 @@ python -m gaussian_head.synthesize -S data/<ID> -M output/<name> [--eval | --use
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,11 +25,13 @@ from gaussian_head.driving.speech import SpeechDriver
 from gaussian_head.errors import UserError, configure_logging, run_command
 from gaussian_head.evaluation.timing import record_timing
 from gaussian_head.media.audio import fit_length, load_audio, write_wav
+from gaussian_head.media.files import replacing_folder
 from gaussian_head.media.image import read_rgb, write_png
 from gaussian_head.media.video import VideoWriter
 from gaussian_head.progress import track
 from gaussian_head.render.backdrop import Backdrop, own_scene
 from gaussian_head.render.clip import RenderClock, render_clip
+from gaussian_head.render.rasterizers import RasterizerName, choose_rasterizer
 from gaussian_head.render.trained import load_trained
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ class SynthesizeOptions:
     """Picture to put behind the torso."""
     size: int | None = None
     """Longer side of the frames in px; default: the size of the training."""
+    rasterizer: RasterizerName = "ours"
+    """What draws the Gaussians; another than ours must be installed and needs a CUDA device."""
     out: Path | None = None
     """Video (or, with --alpha, folder) to write; default: in the run folder."""
     device: str = "auto"
@@ -68,16 +71,14 @@ def synthesize(options: SynthesizeOptions) -> None:
     """Render and write; see `SynthesizeOptions`."""
     started = time.monotonic()
     check(options)
+    rasterizer = choose_rasterizer(options.rasterizer)
     trained = load_trained(options.model)
     subject = Subject(options.source, options.size or trained.size)
     motion, name = choose_motion(options, subject)
     backdrop = choose_backdrop(options, subject)
     clock = RenderClock()
-    frames = track(
-        render_clip(trained.head.to(choose_device(options.device)), motion, backdrop, clock),
-        len(motion),
-        f"rendering {name}",
-    )
+    head = trained.head.to(choose_device(options.device))
+    frames = track(render_clip(head, motion, backdrop, clock, rasterizer), len(motion), f"rendering {name}")
     if options.alpha:
         out = options.out or options.model / f"{name}_rgba"
         write_pictures(frames, out)
@@ -156,16 +157,9 @@ def write_pictures(frames: Iterator[np.ndarray], out: Path) -> None:
     Raises:
         UserError: Something else is there.
     """
-    if out.exists() and not (out.is_dir() and all(path.suffix == ".png" for path in out.iterdir())):
-        raise UserError(f"{out} exists and is no folder of pictures; give another --out.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-        done = Path(temporary) / "frames"
+    with replacing_folder(out, ("*.png",)) as folder:
         for k, frame in enumerate(frames):
-            write_png(done / f"{k}.png", frame)
-        if out.exists():
-            shutil.rmtree(out)
-        done.rename(out)
+            write_png(folder / f"{k}.png", frame)
 
 
 def main() -> None:

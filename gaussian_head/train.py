@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +20,7 @@ from gaussian_head.driving.regression import fit_speech_regression
 from gaussian_head.errors import configure_logging, run_command
 from gaussian_head.evaluation.timing import read_timing, record_timing
 from gaussian_head.progress import track
+from gaussian_head.render.rasterizers import RasterizerName
 from gaussian_head.training.fit import ORDER, fit_stage
 from gaussian_head.training.presets import PRESETS
 from gaussian_head.training.trainer import Trainer
@@ -40,13 +41,15 @@ class TrainOptions:
     """quick: 256 px, minutes on two CPU cores; full: 512 px, the reference's schedule."""
     device: str = "auto"
     """cpu, cuda or cuda:NUMBER; auto: a GPU where there is one."""
+    rasterizer: RasterizerName = "ours"
+    """What draws the Gaussians; another than ours must be installed and needs a CUDA device."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
 def train(options: TrainOptions) -> None:
     """Run the chosen stages; see `TrainOptions`."""
-    config = PRESETS[options.preset]
+    config = replace(PRESETS[options.preset], rasterizer=options.rasterizer)
     # Two threads on two cores are slower than one: they wait for each other in operators of microseconds.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     device = choose_device(options.device)

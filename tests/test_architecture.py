@@ -23,7 +23,13 @@ LEVELS = (
     {"gaussian_head.driving"},
     {"gaussian_head.render"},
     {"gaussian_head.training", "gaussian_head.oneshot", "gaussian_head.evaluation"},
-    {"gaussian_head.train", "gaussian_head.synthesize", "gaussian_head.evaluate", "gaussian_head.benchmark"},
+    {
+        "gaussian_head.train",
+        "gaussian_head.synthesize",
+        "gaussian_head.evaluate",
+        "gaussian_head.benchmark",
+        "gaussian_head.export",
+    },
 )
 """From the ground up: each may import itself and what lies on lower levels; neighbours do not see each other."""
 

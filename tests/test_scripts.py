@@ -18,6 +18,7 @@ COMMANDS = (
     "gaussian_head.synthesize",
     "gaussian_head.evaluate",
     "gaussian_head.benchmark",
+    "gaussian_head.export",
     "data_utils.process",
     "data_utils.synthetic",
 )

@@ -11,10 +11,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from cuda_ext import rasterize
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import SpeechDriver
 from gaussian_head.model.head import Head
 from gaussian_head.render.backdrop import Layer
+from gaussian_head.render.rasterizers import Rasterizer
 from gaussian_head.render.view import Eye, HeadRenderer
 
 
@@ -36,7 +38,11 @@ class RenderClock:
 
 @torch.no_grad()
 def render_clip(
-    head: Head, sequence: DrivingSequence, backdrop: Callable[[int], Layer], clock: RenderClock | None = None
+    head: Head,
+    sequence: DrivingSequence,
+    backdrop: Callable[[int], Layer],
+    clock: RenderClock | None = None,
+    rasterizer: Rasterizer = rasterize,
 ) -> Iterator[UInt8[np.ndarray, "H W C"]]:
     """Render a driving sequence.
 
@@ -45,11 +51,12 @@ def render_clip(
         sequence: What moves it; its size is the pictures' size.
         backdrop: Gives what stands behind the head in one of the subject's frames.
         clock: Adds up the time that rendering takes.
+        rasterizer: Draws the Gaussians.
 
     Yields:
         One frame at a time, 0..255: RGB where the backdrop is opaque, else RGBA with straight alpha.
     """
-    render = HeadRenderer(head)
+    render = HeadRenderer(head, rasterizer)
     clock = clock or RenderClock()
     for i in range(len(sequence)):
         behind = backdrop(int(sequence.frame_index[i]))

@@ -12,6 +12,7 @@ from cuda_ext import Rasterization, rasterize
 from gaussian_head.model.head import Deformed, Head, Prepared
 from gaussian_head.model.landmark_space import Condition
 from gaussian_head.render.composite import over
+from gaussian_head.render.rasterizers import Rasterizer
 
 
 class Eye(NamedTuple):
@@ -48,9 +49,11 @@ class HeadView(NamedTuple):
         return self.face_alpha + (1 - self.face_alpha) * self.mouth_alpha
 
 
-def render_branch(gaussians: Deformed, eye: Eye, means2d: Float[Tensor, "N 2"] | None = None) -> Rasterization:
+def render_branch(
+    gaussians: Deformed, eye: Eye, means2d: Float[Tensor, "N 2"] | None = None, rasterizer: Rasterizer = rasterize
+) -> Rasterization:
     """Rasterize one branch over black."""
-    return rasterize(
+    return rasterizer(
         gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, eye.viewmat, eye.K, eye.width,
         eye.height, sh=gaussians.sh, means2d=means2d,
     )  # fmt: skip
@@ -59,9 +62,10 @@ def render_branch(gaussians: Deformed, eye: Eye, means2d: Float[Tensor, "N 2"] |
 class HeadRenderer:
     """A trained head as a function of frame conditions; what depends only on its Gaussians is computed once."""
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, rasterizer: Rasterizer = rasterize) -> None:
         """Prepare both branches."""
         self.head = head
+        self.rasterizer = rasterizer
         with torch.no_grad():
             self._face: Prepared = head.face.prepare()
             self._mouth: Prepared = head.mouth.prepare()
@@ -69,6 +73,6 @@ class HeadRenderer:
     @torch.no_grad()
     def __call__(self, condition: Condition, eye: Eye) -> HeadView:
         """Render one frame."""
-        face = render_branch(self.head.face.deform(self._face, condition), eye)
-        mouth = render_branch(self.head.mouth.deform(self._mouth, condition), eye)
+        face = render_branch(self.head.face.deform(self._face, condition), eye, rasterizer=self.rasterizer)
+        mouth = render_branch(self.head.mouth.deform(self._mouth, condition), eye, rasterizer=self.rasterizer)
         return HeadView(face.color, face.alpha, mouth.color, mouth.alpha)

@@ -23,6 +23,7 @@ from gaussian_head.model.gaussians import Gaussians
 from gaussian_head.model.head import Head
 from gaussian_head.model.initialize import paint, sample_face, sample_hair, sample_mouth
 from gaussian_head.model.landmark_space import open_mouth
+from gaussian_head.render.rasterizers import Rasterizer, choose_rasterizer
 from gaussian_head.training.presets import FitConfig
 from gaussian_head.training.stage import Stage
 from gaussian_head.training.stages import FaceStage, FuseStage, MouthStage
@@ -84,8 +85,10 @@ def fit_stage(
         Whether there was anything left to do.
 
     Raises:
-        UserError: The run folder holds a run of other options or of another subject, or the stage before is missing.
+        UserError: The run folder holds a run of other options or of another subject, the stage before is missing, or
+            so is the rasterizer.
     """
+    rasterizer = choose_rasterizer(config.rasterizer)
     document = {
         "stage": name,
         "preset": preset,
@@ -102,7 +105,8 @@ def fit_stage(
         head = checkpoint.load_head()
     else:
         head = _starting_head(name, subject, run, config)
-    trainer.fit(_build(name, head.to(device or torch.device("cpu")), subject, config), document)
+    head = head.to(device or torch.device("cpu"))
+    trainer.fit(_build(name, head, subject, config, rasterizer), document)
     return True
 
 
@@ -119,9 +123,11 @@ def _starting_head(name: StageName, subject: Subject, run: Path, config: FitConf
     return checkpoint.load_head()
 
 
-def _build(name: StageName, head: Head, subject: Subject, config: FitConfig) -> Stage:
+def _build(name: StageName, head: Head, subject: Subject, config: FitConfig, rasterizer: Rasterizer) -> Stage:
     makers: dict[str, Callable[..., Stage]] = {"mouth": MouthStage, "face": FaceStage, "fuse": FuseStage}
-    return makers[name](head, subject, getattr(config, name), config.seed)
+    stage = makers[name](head, subject, getattr(config, name), config.seed)
+    stage.rasterizer = rasterizer
+    return stage
 
 
 def _check_same_run(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:

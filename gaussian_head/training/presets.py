@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from gaussian_head.data.sampler import CurriculumConfig
 from gaussian_head.model.head import HeadConfig
+from gaussian_head.render.rasterizers import RasterizerName
 from gaussian_head.training.densify import DensifyConfig
 from gaussian_head.training.stages import FaceConfig, FuseConfig, MouthConfig
 from gaussian_head.training.trainer import TrainerConfig
@@ -19,6 +20,8 @@ class FitConfig:
     """Longer side of the pictures, px."""
     seed: int = 0
     """Seed of every draw."""
+    rasterizer: RasterizerName = "ours"
+    """What draws the Gaussians."""
     head: HeadConfig = field(default_factory=HeadConfig)
     mouth: MouthConfig = field(default_factory=MouthConfig)
     face: FaceConfig = field(default_factory=FaceConfig)

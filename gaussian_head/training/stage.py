@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cuda_ext import rasterize
 from gaussian_head.data.sampler import CurriculumConfig, FrameSampler
 from gaussian_head.data.subject import Frame, Subject
 from gaussian_head.model.gaussians import Gaussians
 from gaussian_head.model.head import Branch, Head
 from gaussian_head.model.landmark_space import Condition
+from gaussian_head.render.rasterizers import Rasterizer
 from gaussian_head.render.view import Eye
 from gaussian_head.training.densify import Densifier, DensifyConfig
 
@@ -82,6 +84,8 @@ class Stage:
 
     name: str
     sampler: FrameSampler
+    rasterizer: Rasterizer = staticmethod(rasterize)
+    """Draws the Gaussians; set on a stage that shall use another one."""
 
     def __init__(self, head: Head, subject: Subject, config: StageConfig, seed: int) -> None:
         self.head = head

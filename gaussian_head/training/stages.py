@@ -92,7 +92,7 @@ class MouthStage(BranchStage):
         mouth = opening.float() / 255
         deformed = self.head.mouth.deform(self.head.mouth.prepare(), self._condition(k))
         means2d = torch.zeros_like(deformed.means[:, :2], requires_grad=True)
-        view = render_branch(deformed, eye, means2d)
+        view = render_branch(deformed, eye, means2d, self.rasterizer)
         any_color = torch.rand(3, 1, 1, generator=self._generator(step)).to(view.color)  # none may shine through
         outside = 1 - dilate(opening, max(2, self.subject.width // 64)).float() / 255
         losses = {
@@ -139,7 +139,7 @@ class FaceStage(BranchStage):
         behind = torch.lerp(frame.background.float() / 255, target, frame.mouth.float() / 255)
         deformed = self.head.face.deform(self.head.face.prepare(), condition)
         means2d = torch.zeros_like(deformed.means[:, :2], requires_grad=True)
-        view = render_branch(deformed, eye, means2d)
+        view = render_branch(deformed, eye, means2d, self.rasterizer)
         color = over(view.color, view.alpha, behind)
         losses = {
             "color": photometric(color, target),
@@ -185,8 +185,10 @@ class FuseStage(Stage):
         """The whole frame against face over mouth over background."""
         k, frame = self._draw(step)
         condition, eye = self._condition(k), self._eye(k)
-        mouth = render_branch(self.head.mouth.deform(self.head.mouth.prepare(), condition), eye)
-        face = render_branch(self.head.face.deform(self.head.face.prepare(), condition), eye)
+        mouth, face = (
+            render_branch(branch.deform(branch.prepare(), condition), eye, rasterizer=self.rasterizer)
+            for branch in (self.head.mouth, self.head.face)
+        )
         behind = over(mouth.color, mouth.alpha, frame.background.float() / 255)
         return View({"color": photometric(over(face.color, face.alpha, behind), frame.image.float() / 255)})
 

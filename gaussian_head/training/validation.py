@@ -26,7 +26,7 @@ CLIP_FRAMES = 25
 
 def validate(stage: Stage, step: int, writer: SummaryWriter) -> None:
     """Write PSNR over the full frame and the head, pictures, and at the stage's end a short clip."""
-    subject, render = stage.subject, HeadRenderer(stage.head)
+    subject, render = stage.subject, HeadRenderer(stage.head, stage.rasterizer)
     frames = [subject.val[i] for i in np.unique(np.linspace(0, len(subject.val) - 1, FRAMES).round().astype(int))]
     errors = {"full": [], "head": []}
     shown = []

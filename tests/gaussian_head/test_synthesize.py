@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cuda_ext import diff_gaussian_rasterization as drop_in
 from gaussian_head.data.layout import SPEECH_HZ, SubjectLayout
 from gaussian_head.media.audio import load_audio, write_wav
 from gaussian_head.media.image import read_rgb, read_rgba, write_png
@@ -150,3 +151,18 @@ def test_a_run_that_is_not_finished(call: Call, tiny_run: Path, capsys: pytest.C
     shutil.rmtree(tiny_run / "fuse")
     assert call() == 2
     assert "continue the training" in capsys.readouterr().err
+
+
+def test_another_rasterizer_gives_the_same_pictures(
+    call: Call, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, drop_in.NAME, None)
+    flags = ("--alpha", "--rasterizer", "diff-gaussian-rasterization", "--out", tmp_path / "theirs")
+    assert call(*flags) == 2
+    assert "install it" in capsys.readouterr().err
+    drop_in.install(replace=True)
+    assert call(*flags) == 0
+    assert call("--alpha", "--out", tmp_path / "ours") == 0
+    for k in range(8):
+        ours, theirs = (read_rgba(tmp_path / name / f"{k}.png").astype(int) for name in ("ours", "theirs"))
+        assert np.abs(ours - theirs).max() <= 1

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_fit import STEPS, TINY, trainer
 
+from cuda_ext import diff_gaussian_rasterization as drop_in
 from gaussian_head import train as command
 from gaussian_head.data.subject import Subject
 from gaussian_head.errors import UserError, run_command
@@ -101,3 +104,27 @@ def test_a_checkpoint_of_another_version_is_refused(tiny_subject, tmp_path, caps
     path = find_checkpoint(run / "mouth").folder / "checkpoint.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 0}))
     assert "format 0" in failure(capsys, TrainOptions("mouth", tiny_subject, run))
+
+
+def test_another_rasterizer_trains_and_is_recorded(tiny_subject, tmp_path, capsys, monkeypatch):
+    """The drop-in stands for Inria's; the same head comes out, but for the clamp of what is off the picture."""
+    monkeypatch.setitem(sys.modules, drop_in.NAME, None)
+    drop_in.install(replace=True)
+    runs = {name: tmp_path / name for name in ("ours", "diff-gaussian-rasterization")}
+    for name, run in runs.items():
+        train(TrainOptions("all", tiny_subject, run, rasterizer=name))
+        assert find_checkpoint(run / "fuse").document["config"]["rasterizer"] == name
+    ours, theirs = (find_checkpoint(run / "fuse").load_head().state_dict() for run in runs.values())
+    assert {name: tensor.shape for name, tensor in ours.items()} == {name: t.shape for name, t in theirs.items()}
+    assert torch.allclose(ours["face.gaussians.sh0"], theirs["face.gaussians.sh0"], atol=1e-2)
+    assert not torch.equal(ours["face.gaussians.sh0"], theirs["face.gaussians.sh0"])  # it was not ours that drew
+    line = failure(capsys, TrainOptions("all", tiny_subject, runs["ours"], rasterizer="diff-gaussian-rasterization"))
+    assert "other options" in line
+
+
+def test_a_rasterizer_that_is_not_installed_is_told_first(tiny_subject, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gsplat", None)
+    line = failure(capsys, TrainOptions("all", tiny_subject, tmp_path / "run", rasterizer="gsplat"))
+    assert "--rasterizer gsplat: gsplat cannot be imported" in line
+    assert "pip install gsplat" in line
+    assert not (tmp_path / "run").exists()
