@@ -43,8 +43,8 @@ def stand_ins(
         near: As for `rasterize`.
 
     Returns:
-        Unit quaternions (w, x, y, z), without gradient, and scales, differentiable by covariances and means. Quaternions
-        are NaN, which `rasterize` drops, where a covariance is not finite.
+        Unit quaternions (w, x, y, z), without gradient, and scales, differentiable by covariances and means;
+        quaternions of NaN, which `rasterize` drops, where a covariance is not finite.
     """
     rotation, translation = viewmat.double()[:3, :3], viewmat.double()[:3, 3]
     camera = means.double() @ rotation.T + translation
