@@ -75,7 +75,7 @@ def _clamped(ratio: Float[Tensor, " N"], focal: float, center: float, pixels: in
 
 def _turning(rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "6 6"]:
     """Return what six covariances, as a row, are multiplied by to turn: S becomes R S R^T."""
-    first, second = torch.triu_indices(3, 3)
+    first, second = torch.triu_indices(3, 3, device=rotation.device)
     straight = rotation[first][:, first] * rotation[second][:, second]
     crossed = rotation[first][:, second] * rotation[second][:, first]
     return (straight + crossed * (first != second)).T
@@ -103,7 +103,7 @@ def _frames(
 
 def _form(covariance: Float[Tensor, "N 6"], a: Float[Tensor, "N 3"], b: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
     """Return a^T S b."""
-    first, second = torch.triu_indices(3, 3)
+    first, second = torch.triu_indices(3, 3, device=a.device)
     pairs = a[:, first] * b[:, second] + a[:, second] * b[:, first] * (first != second)
     return (covariance * pairs).sum(1)
 

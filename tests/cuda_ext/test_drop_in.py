@@ -251,6 +251,27 @@ def test_covariances_of_nothing_and_of_nobody_stay_finite(scene: Scene) -> None:
     assert radii.shape == (0,)
 
 
+@pytest.mark.parametrize("shape", ["rotations", "covariances"])
+def test_runs_where_its_tensors_are(
+    make_scene: Callable[..., Scene], returning: Callable[[str], None], device: str, shape: str
+) -> None:
+    returning("inria-2024")
+    scene = make_scene(60)
+    there = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in scene.items()}
+    settings = their_settings(scene, bg=torch.rand(3, 45, 61))  # callers may leave the camera on the CPU
+    given = {}
+    if shape == "covariances":
+        covariance = covariances(there["quats"], there["scales"])
+        given = {"scales": None, "rotations": None, "cov3D_precomp": covariance}
+    leaf = there["means"].clone().requires_grad_()
+    pictures = call({**there, "means": leaf}, settings=settings, **given)
+    loss(pictures[0]).backward()
+    assert {picture.device.type for picture in pictures} == {device}
+    assert leaf.grad.any()
+    for ours, theirs in zip(call(scene, settings=settings), pictures, strict=True):
+        torch.testing.assert_close(theirs.cpu(), ours, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38, -1.0, 1e-40])
 @pytest.mark.parametrize("place", [0, 1])
