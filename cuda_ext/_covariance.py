@@ -12,12 +12,16 @@ with r the ratio of its eigenvalues L >= r L:
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 THINNEST_PX = 1e-3
 """Covariances that look thinner than this are taken to be this thick: 3e-6 of what the low-pass adds."""
+THINNEST_RATIO = 1e-12
+"""Likewise for the ratio of the variances across and along."""
 
 
 def stand_ins(
@@ -39,13 +43,15 @@ def stand_ins(
         near: As for `rasterize`.
 
     Returns:
-        Unit quaternions (w, x, y, z), without gradient, and scales, differentiable by covariances and means.
+        Unit quaternions (w, x, y, z), without gradient, and scales, differentiable by covariances and means;
+        quaternions of NaN, which `rasterize` drops, where a covariance is not finite.
     """
     rotation, translation = viewmat.double()[:3, :3], viewmat.double()[:3, 3]
     camera = means.double() @ rotation.T + translation
     z = torch.where(camera[:, 2].detach() > near, camera[:, 2], torch.ones_like(camera[:, 2]))
     x, y = (_clamped(camera[:, i] / z, float(K[i, i]), float(K[i, 2]), size[i]) for i in (0, 1))
-    covariance = covariances.double() @ _turning(rotation)
+    finite = covariances.isfinite().all(1, keepdim=True)
+    covariance = torch.where(finite, covariances, 1).double() @ _turning(rotation)
     thinnest = (THINNEST_PX / max(float(K[0, 0]), float(K[1, 1])) * z.detach()).square()
     axes, lengths = _frames(covariance.detach(), x.detach(), y.detach(), thinnest)
     # The affine projection sees x - (x/z) z and y - (y/z) z of a vector, but for focal lengths over depth.
@@ -58,8 +64,8 @@ def stand_ins(
     )
     # Implicit differentiation of "the projections are equal" by the lengths.
     change = _solve(u.detach(), v.detach(), *(part - part.detach() for part in excess))
-    world = (axes.mT @ rotation).mT
-    return _quats(world).to(means.dtype), (lengths + change).sqrt().to(means.dtype)
+    quats = _quats((axes.mT @ rotation).mT)
+    return torch.where(finite, quats, math.nan).to(means.dtype), (lengths + change).sqrt().to(means.dtype)
 
 
 def _clamped(ratio: Float[Tensor, " N"], focal: float, center: float, pixels: int) -> Float[Tensor, " N"]:
@@ -69,7 +75,7 @@ def _clamped(ratio: Float[Tensor, " N"], focal: float, center: float, pixels: in
 
 def _turning(rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "6 6"]:
     """Return what six covariances, as a row, are multiplied by to turn: S becomes R S R^T."""
-    first, second = torch.triu_indices(3, 3)
+    first, second = torch.triu_indices(3, 3, device=rotation.device)
     straight = rotation[first][:, first] * rotation[second][:, second]
     crossed = rotation[first][:, second] * rotation[second][:, first]
     return (straight + crossed * (first != second)).T
@@ -86,7 +92,7 @@ def _frames(
     xx, xy, yy = (_form(covariance, *pair) for pair in ((right, right), (right, down), (down, down)))
     spread = torch.hypot((xx - yy) / 2, xy)
     large = torch.maximum((xx + yy) / 2 + spread, thinnest)
-    ratio = torch.maximum((xx + yy) / 2 - spread, thinnest) / large
+    ratio = (torch.maximum((xx + yy) / 2 - spread, thinnest) / large).clamp(min=THINNEST_RATIO)
     angle = (torch.atan2(xy, (xx - yy) / 2) / 2)[:, None]
     major, minor = angle.cos() * right + angle.sin() * down, angle.cos() * down - angle.sin() * right
     common = (0.5 - ratio / 6).sqrt()[:, None] * ray - (ratio / 6).sqrt()[:, None] * minor
@@ -97,7 +103,7 @@ def _frames(
 
 def _form(covariance: Float[Tensor, "N 6"], a: Float[Tensor, "N 3"], b: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
     """Return a^T S b."""
-    first, second = torch.triu_indices(3, 3)
+    first, second = torch.triu_indices(3, 3, device=a.device)
     pairs = a[:, first] * b[:, second] + a[:, second] * b[:, first] * (first != second)
     return (covariance * pairs).sum(1)
 
