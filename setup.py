@@ -34,6 +34,7 @@ def cpu_copies() -> dict[str, list[str]]:
     copies = {"baseline": []}
     if platform.machine().lower() in ("x86_64", "amd64"):
         copies["avx2"] = ["-mavx2", "-mfma"]
+        copies["avx512"] = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"]
     return copies
 
 
@@ -75,7 +76,7 @@ class BuildOperators(build_ext):
         probe = subprocess.run([compiler, "-fopenmp", "-x", "c++", "-E", "/dev/null"], capture_output=True, check=False)
         openmp = ["-fopenmp"] if probe.returncode == 0 else []
         jobs = [(source, isa, [*flags, f"-DISA={isa}"]) for isa, flags in copies.items() for source in KERNELS]
-        jobs.append((DISPATCH, "all", ["-DWITH_AVX2"] if "avx2" in copies else []))
+        jobs.append((DISPATCH, "all", ["-DWITH_X86"] if "avx2" in copies else []))
         objects = []
         for source, isa, flags in jobs:
             objects.append(str(folder / f"{source.stem}_{isa}.o"))

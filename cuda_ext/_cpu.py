@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import weakref
 from collections import deque
 from typing import NamedTuple
@@ -68,10 +69,18 @@ class View(NamedTuple):
 
     @classmethod
     def make(cls, viewmat: Tensor, K: Tensor, width: int, height: int, near: float, sh_degree: int) -> View:
-        """Read a camera out of tensors."""
-        k = K.tolist()
-        rows = tuple(viewmat[:3].reshape(-1).tolist())
-        return cls(rows, (k[0][0], k[1][1], k[0][2], k[1][2]), width, height, near, sh_degree)
+        """Read a camera out of tensors.
+
+        Raises:
+            ValueError: Values that are no camera.
+        """
+        rows, ((fx, _, cx), (_, fy, cy), _) = viewmat.tolist(), K.tolist()
+        viewmat_rows, intrinsics = (*rows[0], *rows[1], *rows[2]), (fx, fy, cx, cy)
+        if not all(map(math.isfinite, (*viewmat_rows, *intrinsics))) or not (fx > 0 and fy > 0):
+            raise ValueError(f"rasterize: viewmat and K must be finite and focal lengths above 0, got {rows} and {K.tolist()}.")
+        if not 0 < near < math.inf:
+            raise ValueError(f"rasterize: near must be a positive distance, got {near}.")
+        return cls(viewmat_rows, intrinsics, width, height, near, sh_degree)
 
 
 class _Workspace:
@@ -83,7 +92,6 @@ class _Workspace:
         try:
             self.address = self._idle.pop()
         except IndexError:
-            library.gaussian_head_workspace_new.restype = _Pointer
             self.address = library.gaussian_head_workspace_new()
         if not self.address:
             raise MemoryError("rasterize: no memory for a workspace.")
@@ -95,6 +103,10 @@ def _address(tensor: Tensor | None) -> int | None:
 
 
 def _run(operator: str, status: int) -> None:
+    if status == 2:
+        raise ValueError(
+            f"{operator}: the Gaussians meet more than 2^29 tiles of 16 x 16 px; make them smaller or fewer, or the picture."
+        )
     if status != 0:
         raise MemoryError(f"{operator}: out of memory; render fewer Gaussians or a smaller picture.")
 
@@ -109,6 +121,8 @@ class RasterizeCpu(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """Return color, alpha, depth, features, radii, n_contrib."""
         library = cpu_library()
+        if not all(map(math.isfinite, background.tolist())):
+            raise ValueError(f"rasterize: background must be finite, got {background.tolist()}.")
         given = (means, quats, scales, opacities, sh, colors, features, background)
         inputs = [None if x is None else x.detach().contiguous() for x in given]
         shape = (view.height, view.width)

@@ -17,11 +17,13 @@ CPU_LIBRARY = Path(__file__).with_name("_operators_cpu.so")
 HOW_TO_BUILD = (
     "build it with `pip install .` or, in a checkout, `python setup.py build_ext --inplace` (needs a C++ compiler)"
 )
-ABI = 2
+ABI = 3
 """Version of the C interface; raised together with the one in csrc/dispatch.cpp."""
 IMPLEMENTATIONS = ("auto", "cpu", "reference")
 ENVIRONMENT = "GAUSSIAN_HEAD_OPERATORS"
 """Environment variable that replaces `auto` by one of `IMPLEMENTATIONS`."""
+ISA_ENVIRONMENT = "GAUSSIAN_HEAD_ISA"
+"""Environment variable that names the compiled copy to use, one of `instruction_sets()`; read when the library loads."""
 
 
 class LibraryMissingError(RuntimeError):
@@ -30,7 +32,11 @@ class LibraryMissingError(RuntimeError):
 
 @functools.cache
 def _load() -> ctypes.CDLL | str:
-    """Load the CPU library once; on failure return the reason, which is remembered."""
+    """Load the CPU library once; on failure return the reason, which is remembered.
+
+    Raises:
+        ValueError: $GAUSSIAN_HEAD_ISA names a copy that this machine cannot run.
+    """
     if not CPU_LIBRARY.is_file():
         return f"{CPU_LIBRARY.name} is not in {CPU_LIBRARY.parent}"
     try:
@@ -40,6 +46,11 @@ def _load() -> ctypes.CDLL | str:
         return f"{CPU_LIBRARY.name} does not load: {error}"
     if abi != ABI:
         return f"{CPU_LIBRARY.name} was built from other sources (interface {abi}, expected {ABI})"
+    library.gaussian_head_isa.restype = library.gaussian_head_isas.restype = ctypes.c_char_p
+    library.gaussian_head_workspace_new.restype = ctypes.c_void_p
+    wanted, here = os.environ.get(ISA_ENVIRONMENT), library.gaussian_head_isas().decode().split()
+    if wanted and wanted not in here:
+        raise ValueError(f"${ISA_ENVIRONMENT} is {wanted!r}, but this machine runs {here}; name one of them or unset it.")
     return library
 
 
@@ -61,10 +72,13 @@ def cpu_library() -> ctypes.CDLL:
 
 
 def instruction_set() -> str:
-    """Return which copy of the kernels runs here, `baseline` or `avx2`; $GAUSSIAN_HEAD_ISA=baseline forces it."""
-    function = cpu_library().gaussian_head_isa
-    function.restype = ctypes.c_char_p
-    return function().decode()
+    """Return which copy of the kernels runs: the last of `instruction_sets()`, or the one $GAUSSIAN_HEAD_ISA names."""
+    return cpu_library().gaussian_head_isa().decode()
+
+
+def instruction_sets() -> list[str]:
+    """Return the copies that this machine runs, slowest first: of `baseline`, `avx2`, `avx512`."""
+    return cpu_library().gaussian_head_isas().decode().split()
 
 
 @functools.cache

@@ -12,6 +12,10 @@ from cuda_ext import _reference
 from cuda_ext._library import choose
 
 
+LARGEST_PX = 32768
+"""Widest and highest picture: a float32 still tells 1/512 px there."""
+
+
 class Rasterization(NamedTuple):
     """One rendered view."""
 
@@ -52,6 +56,9 @@ def rasterize(
 
     Gradients reach means, quats, scales, opacities, sh or colors, features, background and means2d; not the camera.
 
+    The compiled operators leave out a Gaussian with a value that is not finite, with a depth, opacity, colour or feature
+    beyond 1e15, or wider than about 1e9 px, and give it no gradient; the others are drawn as if it were not there.
+
     Args:
         means: Centres in the world.
         quats: Rotations (w, x, y, z) of any length; normalised inside.
@@ -77,7 +84,8 @@ def rasterize(
         The view; see `Rasterization`.
 
     Raises:
-        ValueError: Arguments whose shape, type or device do not fit.
+        ValueError: Arguments whose shape, type or device do not fit; a camera or a background that is not finite.
+        MemoryError: The lists of Gaussians per tile do not fit in memory.
     """
     degree = _check(means, quats, scales, opacities, viewmat, K, (width, height), sh, colors, sh_degree)
     n = means.shape[0]
@@ -120,8 +128,8 @@ def _check(
         raise ValueError(
             f"rasterize: viewmat must be [4, 4] and K [3, 3], got {list(viewmat.shape)} and {list(K.shape)}."
         )
-    if min(size) < 1:
-        raise ValueError(f"rasterize: width and height must be at least 1 px, got {size[0]} x {size[1]}.")
+    if not 1 <= min(size) <= max(size) <= LARGEST_PX:
+        raise ValueError(f"rasterize: width and height must be 1 to {LARGEST_PX} px, got {size[0]} x {size[1]}.")
     if (sh is None) == (colors is None):
         raise ValueError("rasterize: give exactly one of sh and colors.")
     if sh is None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
-from cuda_ext._library import is_built
+from cuda_ext import _cpu, _library
+from cuda_ext._library import instruction_set, instruction_sets, is_built
 
 Scene = dict[str, Tensor]
 
@@ -19,6 +22,29 @@ def compiled() -> None:
     """Skip where the operators were not compiled."""
     if not is_built():
         pytest.skip("operators not compiled")
+
+
+@pytest.fixture(params=["baseline", "avx2", "avx512"])
+def every_copy(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Run the test with each compiled copy of the kernels that this machine can run."""
+    if not is_built():
+        pytest.skip("operators not compiled")
+    if request.param not in instruction_sets():
+        pytest.skip(f"this machine does not run {request.param}")
+    # A library that is loaded stays as it is, so each copy is another file.
+    library = tmp_path_factory.getbasetemp() / request.param / _library.CPU_LIBRARY.name
+    if not library.exists():
+        library.parent.mkdir()
+        shutil.copyfile(_library.CPU_LIBRARY, library)
+    monkeypatch.setattr(_library, "CPU_LIBRARY", library)
+    monkeypatch.setattr(_cpu._Workspace, "_idle", deque())
+    monkeypatch.setenv(_library.ISA_ENVIRONMENT, request.param)
+    _library._load.cache_clear()
+    assert instruction_set() == request.param
+    yield
+    _library._load.cache_clear()
 
 
 @pytest.fixture

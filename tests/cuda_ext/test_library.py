@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,6 +60,15 @@ def test_library_of_other_sources_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(_library.LibraryMissingError, match="built from other sources"):
         l1_ssim(*pictures(), implementation="cpu")
     _library._load.cache_clear()
+
+
+@pytest.mark.usefixtures("compiled")
+def test_unknown_instruction_set_is_refused() -> None:
+    environment = {**os.environ, _library.ISA_ENVIRONMENT: "avx9000"}
+    script = "import torch; from cuda_ext import l1_ssim; l1_ssim(torch.zeros(3, 8, 8), torch.zeros(3, 8, 8))"
+    result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert "$GAUSSIAN_HEAD_ISA is 'avx9000', but this machine runs ['baseline'" in result.stderr
 
 
 def test_environment_replaces_auto_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,9 @@ def pair(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> tuple[Te
     return prediction.to(dtype), target.to(dtype), torch.rand(1, *shape[1:], dtype=torch.float64).to(dtype)
 
 
-@pytest.mark.usefixtures("compiled")
+@pytest.mark.usefixtures("every_copy")
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("shape", [(3, 64, 64), (3, 37, 53), (1, 3, 4), (2, 100, 8)])
+@pytest.mark.parametrize("shape", [(3, 64, 64), (3, 37, 53), (1, 1, 1), (1, 3, 4), (2, 100, 8), (1, 5, 200)])
 def test_compiled_equals_reference(shape: tuple[int, ...], weighted: bool) -> None:
     results = []
     prediction, target, mask = pair(shape, torch.float64)
@@ -79,7 +79,7 @@ def test_weights_of_ones_change_nothing_and_zeros_give_no_nan(implementation: st
     assert not leaf.grad.any()
 
 
-@pytest.mark.usefixtures("compiled")
+@pytest.mark.usefixtures("every_copy")
 def test_every_thread_count_gives_the_same_bits() -> None:
     prediction, target, mask = pair((3, 90, 70))
     before = torch.get_num_threads()

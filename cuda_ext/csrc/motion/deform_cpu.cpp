@@ -72,8 +72,8 @@ void exponentiate(float* values, size_t count) {
   constexpr float LOG2_E = 1.44269504088896341f;
   size_t k = 0;
   for (; k + LANES <= count; k += LANES) {
-    const f8 x = load(values + k) * LOG2_E;
-    store(values + k, x == x ? exp2(min(max(x, all8(-126.0f)), all8(126.0f))) : x);  // NaN stays NaN
+    const fv x = load(values + k) * LOG2_E;
+    store(values + k, x == x ? exp2(min(max(x, all(-126.0f)), all(126.0f))) : x);  // NaN stays NaN
   }
   for (; k < count; ++k) values[k] = std::exp(values[k]);
 }
@@ -94,7 +94,7 @@ int forward(const DeformArguments& a) {
         std::memset(one, 0, GROUP * WIDE * sizeof(float));
         multiply(region, padded(a.hidden), a.hidden, matrices.get() + r * a.hidden * WIDE, WIDE, one);
         for (int g = 0; g < count; ++g) {
-          const f8 share = all8(share_of(a, r, i + g));
+          const fv share = all(share_of(a, r, i + g));
           for (int k = g * WIDE; k < (g + 1) * WIDE; k += LANES) store(change + k, fma(share, load(one + k), load(change + k)));
         }
       }
@@ -152,7 +152,7 @@ int backward(const DeformArguments& a) {
       for (int g = 0; g < count; ++g) move_backward(a, i + g, grad + g * WIDE);
       for (int r = 0; r < a.responses; ++r) {
         for (int g = 0; g < count; ++g) {
-          const f8 share = all8(share_of(a, r, i + g));
+          const fv share = all(share_of(a, r, i + g));
           for (int k = g * WIDE; k < (g + 1) * WIDE; k += LANES) store(one + k, share * load(grad + k));
         }
         multiply(one, WIDE, CHANGES, matrices.get() + r * CHANGES * hidden, hidden, grad_region);

@@ -118,7 +118,7 @@ int forward(const PlaceArguments& a) {
         std::memcpy(o + g * outputs, bias.get() + hidden, outputs * sizeof(float));
       }
       multiply(f, padded(features), features, weight1.get(), hidden, h);
-      for (int k = 0; k < GROUP * hidden; k += LANES) store(h + k, max(f8{}, load(h + k)));
+      for (int k = 0; k < GROUP * hidden; k += LANES) store(h + k, max(fv{}, load(h + k)));
       multiply(h, hidden, a.hidden, weight2.get(), outputs, o);
       store_rows(a.features, features, i, count, f);
       store_rows(a.activations, a.hidden, i, count, h);

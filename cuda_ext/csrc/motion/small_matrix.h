@@ -7,6 +7,7 @@
 #include <cstring>
 #include <memory>
 
+#include "../parallel.h"
 #include "../simd.h"
 #include "motion.h"
 
@@ -63,15 +64,15 @@ inline void store_rows(float* array, int columns, int first, int count, const fl
 // out [GROUP, columns] += in [GROUP, inner] matrix [inner, columns]; columns a multiple of LANES.
 template <int WIDTH>
 SIMD_INLINE void multiply_columns(const float* in, int in_stride, int inner, const float* matrix, int columns, float* out) {
-  f8 total[GROUP][WIDTH];
+  fv total[GROUP][WIDTH];
   for (int g = 0; g < GROUP; ++g) {
     for (int v = 0; v < WIDTH; ++v) total[g][v] = load(out + g * columns + v * LANES);
   }
   for (int k = 0; k < inner; ++k) {
-    f8 row[WIDTH];
+    fv row[WIDTH];
     for (int v = 0; v < WIDTH; ++v) row[v] = load(matrix + k * columns + v * LANES);
     for (int g = 0; g < GROUP; ++g) {
-      const f8 x = all8(in[g * in_stride + k]);
+      const fv x = all(in[g * in_stride + k]);
       for (int v = 0; v < WIDTH; ++v) total[g][v] = fma(x, row[v], total[g][v]);
     }
   }
@@ -91,15 +92,15 @@ inline void multiply(const float* in, int in_stride, int inner, const float* mat
 // total [inner, columns] += sum over the group of in [inner] x out [columns].
 template <int WIDTH>
 SIMD_INLINE void add_outer_columns(const float* in, int in_stride, int inner, const float* out, int columns, float* total) {
-  f8 row[GROUP][WIDTH];
+  fv row[GROUP][WIDTH];
   for (int g = 0; g < GROUP; ++g) {
     for (int v = 0; v < WIDTH; ++v) row[g][v] = load(out + g * columns + v * LANES);
   }
   for (int k = 0; k < inner; ++k, total += columns) {
-    f8 sum[WIDTH];
+    fv sum[WIDTH];
     for (int v = 0; v < WIDTH; ++v) sum[v] = load(total + v * LANES);
     for (int g = 0; g < GROUP; ++g) {
-      const f8 x = all8(in[g * in_stride + k]);
+      const fv x = all(in[g * in_stride + k]);
       for (int v = 0; v < WIDTH; ++v) sum[v] = fma(x, row[g][v], sum[v]);
     }
     for (int v = 0; v < WIDTH; ++v) store(total + v * LANES, sum[v]);
@@ -115,16 +116,12 @@ inline void add_outer(const float* in, int in_stride, int inner, const float* ou
 // Runs body(chunk, first, end) for every chunk of Gaussians, in any order; returns OK, or what a body returned instead.
 template <class Body>
 int for_chunks(int gaussians, int chunk_size, int threads, const Body& body) {
-  const int chunks = (gaussians + chunk_size - 1) / chunk_size;
   std::atomic<int> status{OK};
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(threads < 1 ? 1 : threads) schedule(dynamic, 1)
-#endif
-  for (int chunk = 0; chunk < chunks; ++chunk) {
+  parallel_dynamic(thread_count(threads), (gaussians + chunk_size - 1) / chunk_size, [&](int chunk, int) {
     const int first = chunk * chunk_size, end = first + chunk_size < gaussians ? first + chunk_size : gaussians;
     const int here = body(chunk, first, end);
     if (here != OK) status = here;
-  }
+  });
   return status;
 }
 

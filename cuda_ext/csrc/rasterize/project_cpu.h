@@ -1,4 +1,4 @@
-// Per-Gaussian stages, eight Gaussians at a time: projection with tile lists, and the chain rule back.
+// Per-Gaussian stage of forward, LANES Gaussians at a time: projection, colour, and the tiles that each meets.
 #pragma once
 
 #include "../simd.h"
@@ -8,7 +8,21 @@
 
 namespace {
 
-const float WHITEN_SCALE = 0.84932180028801904f;  // sqrt(log2(e) / 2)
+constexpr float WHITEN_SCALE = 0.84932180028801904f;  // sqrt(log2(e) / 2)
+constexpr float LOG2_ALPHA_MIN = -7.99435343685886f;
+// A Gaussian with a colour, feature or depth beyond this is dropped, like one with a NaN: what it would do to the
+// gradients of others is no longer a number.
+constexpr float VALUE_MAX = 1e15f;
+#ifndef MAX_PAIRS
+#define MAX_PAIRS (size_t{1} << 29)  // 12 GB of lists: more is a mistake
+#endif
+
+struct TooManyPairs {};
+
+// A tile's pixels are handled LANES at a time, in blocks of 4 x BLOCK_ROWS, numbered along rows.
+constexpr int BLOCK_COLUMNS = 4, BLOCK_ROWS = LANES / BLOCK_COLUMNS;
+constexpr int BLOCKS_ACROSS = gs::TILE / BLOCK_COLUMNS;
+constexpr int PIXELS = gs::TILE * gs::TILE, BLOCKS = PIXELS / LANES;
 
 gs::Camera make_camera(const RasterizeView& view) {
   gs::Camera c;
@@ -25,271 +39,202 @@ gs::Camera make_camera(const RasterizeView& view) {
   return c;
 }
 
-// Column `column` of rows `first`..`first + 7` of a [n, stride] array; rows past the end repeat the last one.
-SIMD_INLINE f8 gather(const float* array, int n, int stride, int first, int column) {
-  f8 v;
-  const float* p = array + static_cast<size_t>(first) * stride + column;
-  if (first + LANES <= n) {
-    for (int i = 0; i < LANES; ++i) v[i] = p[static_cast<size_t>(i) * stride];
-  } else {
-    for (int i = 0; i < LANES; ++i) v[i] = p[static_cast<size_t>(first + i < n ? i : n - 1 - first) * stride];
-  }
-  return v;
-}
-
-// Rows of one Gaussian batch, eight columns of lanes.
 struct Batch {
-  f8 mean[3], quat[4], scale[3];
-  Batch(const RasterizeTensors& t, int n, int first) {
-    for (int k = 0; k < 3; ++k) mean[k] = gather(t.means, n, 3, first, k), scale[k] = gather(t.scales, n, 3, first, k);
-    for (int k = 0; k < 4; ++k) quat[k] = gather(t.quats, n, 4, first, k);
+  fv mean[3], quat[4], scale[3];
+  Batch(const RasterizeTensors& t, int first, int rows) {
+    const size_t i = static_cast<size_t>(first);
+    load_columns<3>(t.means + 3 * i, rows, mean);
+    load_columns<4>(t.quats + 4 * i, rows, quat);
+    load_columns<3>(t.scales + 3 * i, rows, scale);
   }
 };
 
-struct Direction {
-  f8 x, y, z, inv_length;
+constexpr int SH_COLUMNS = 48;  // of the sixteen harmonics up to degree 3
+
+// Harmonics of the directions in which a batch is seen, and its coefficients, columns [harmonic, channel].
+struct Harmonics {
+  fv x, y, z, inv_length, basis[16], sh[SH_COLUMNS];
+  int used;
+  Harmonics(const RasterizeView& view, const RasterizeTensors& t, const gs::Camera& camera, const fv mean[3], int first, int rows) {
+    x = mean[0] - camera.eye[0], y = mean[1] - camera.eye[1], z = mean[2] - camera.eye[2];
+    inv_length = 1.0f / sqrt(max(x * x + y * y + z * z, all(1e-24f)));
+    x *= inv_length, y *= inv_length, z *= inv_length;
+    used = (view.sh_degree + 1) * (view.sh_degree + 1);
+    gs::sh_basis(view.sh_degree, x, y, z, basis);
+    const size_t stride = 3 * static_cast<size_t>(view.sh_coefficients);
+    load_rows(t.sh + first * stride, stride, 3 * used, rows, (view.gaussians - first) * stride, sh);
+  }
+  // Before the clamp at 0.
+  SIMD_INLINE void colors(fv rgb[3]) const {
+    rgb[0] = rgb[1] = rgb[2] = all(0.5f);
+    for (int k = 0; k < used; ++k) {
+      for (int c = 0; c < 3; ++c) rgb[c] = fma(basis[k], sh[3 * k + c], rgb[c]);
+    }
+  }
 };
 
-SIMD_INLINE Direction view_direction(const gs::Camera& camera, const f8 mean[3]) {
-  const f8 x = mean[0] - camera.eye[0], y = mean[1] - camera.eye[1], z = mean[2] - camera.eye[2];
-  const f8 inv = 1.0f / sqrt(max(x * x + y * y + z * z, all8(1e-24f)));
-  return {x * inv, y * inv, z * inv, inv};
+// Inria's integer radius: 0 unless its square of tiles meets the picture (specs/gaussian_head.md j.2).
+SIMD_INLINE iv visible_radius(const gs::Projection<fv>& p, int width, int height) {
+  const fv wanted = min(gs::three_sigma(p), all(1e9f));
+  const fv whole = to_float(truncated(wanted)), radius = whole + keep(whole < wanted, all(1.0f));
+  iv seen = lane_index() >= 0;
+  const fv centres[2] = {p.mean_x - 0.5f, p.mean_y - 0.5f};
+  const int pixels[2] = {width, height};
+  for (int axis = 0; axis < 2; ++axis) {
+    const fv tiles = all(static_cast<float>((pixels[axis] + gs::TILE - 1) / gs::TILE));
+    const fv low = (centres[axis] - radius) * (1.0f / gs::TILE);
+    const fv high = (centres[axis] + radius + static_cast<float>(gs::TILE - 1)) * (1.0f / gs::TILE);
+    seen &= truncated(min(max(high, fv{}), tiles)) > truncated(min(max(low, fv{}), tiles));
+  }
+  return seen & truncated(radius);
 }
 
-// Blocks (4 x 2 pixels) of a tile that the ellipse u^2 + w^2 <= limit meets, tested at pixel centres; never too few.
-// offset: tile corner minus the Gaussian's centre. The minimum over a rectangle lies on an edge facing the centre.
-SIMD_INLINE uint32_t tile_blocks(const Splat& s, float slope_y, float slope_x, float limit, float offset_x, float offset_y) {
-  const f8 column = {0, 4, 8, 12, 0, 4, 8, 12}, row = {0, 0, 0, 0, 2, 2, 2, 2};
-  const f8 x0 = column + (offset_x + 0.5f), x1 = x0 + 3.0f;
-  const f8 zero{};
-  const f8 edge_x = min(max(zero, x0), x1);
+// First and last pixel whose centre lies within `extent` of `centre`; first > last when there is none.
+struct PixelRange {
+  iv first, last;
+  PixelRange(fv centre, fv extent, int pixels) {
+    const fv low = min(max(centre - extent - 0.5f, fv{}), all(static_cast<float>(pixels)));
+    const fv high = min(max(centre + extent - 0.5f, all(-1.0f)), all(static_cast<float>(pixels - 1)));
+    const iv down = truncated(low);
+    first = down - (to_float(down) < low);  // rounded up: a true comparison is -1
+    last = truncated(high + 1.0f) - 1;
+  }
+};
+
+// What finding a Gaussian's tiles needs.
+struct Ellipse {
+  float x, y, xx, yx, yy;   // centre and whitening
+  float slope_x, slope_y;   // of the lines on which u^2 + w^2 is least along x and along y
+  float limit;              // of u^2 + w^2
+  int left, right, top, bottom;  // pixels, inclusive
+};
+
+// Blocks of a tile that the ellipse meets, tested at pixel centres; never too few. The minimum of u^2 + w^2 over a
+// block's rectangle lies on an edge facing the centre, unless the centre is inside.
+SIMD_INLINE uint32_t tile_blocks(const Ellipse& e, int tile_left, int tile_top) {
+  constexpr int GROUP_ROWS = LANES / BLOCKS_ACROSS * BLOCK_ROWS;  // pixel rows of LANES blocks
+  const fv column = to_float((lane_index() & (BLOCKS_ACROSS - 1)) * BLOCK_COLUMNS);
+  const fv row = to_float(lane_index() / BLOCKS_ACROSS * BLOCK_ROWS);
+  const fv x0 = column + (static_cast<float>(tile_left) - e.x + 0.5f), x1 = x0 + static_cast<float>(BLOCK_COLUMNS - 1);
+  const fv edge_x = min(max(fv{}, x0), x1), along_y = edge_x * e.slope_y, u_edge = edge_x * e.xx;
+  const int first = (e.top > tile_top ? e.top - tile_top : 0) / GROUP_ROWS;
+  const int last = (e.bottom < tile_top + gs::TILE ? e.bottom - tile_top : gs::TILE - 1) / GROUP_ROWS;
   uint32_t blocks = 0;
-  for (int i = 0; i < 4; ++i) {
-    const f8 y0 = row + (offset_y + 0.5f + 4.0f * static_cast<float>(i)), y1 = y0 + 1.0f;
-    const f8 edge_y = min(max(zero, y0), y1);
-    const f8 best_y = min(max(edge_x * slope_y, y0), y1), best_x = min(max(edge_y * slope_x, x0), x1);
-    const f8 u0 = s.xx * edge_x + s.yx * best_y, w0 = s.yy * best_y;
-    const f8 u1 = s.xx * best_x + s.yx * edge_y, w1 = s.yy * edge_y;
-    const f8 nearest = min(u0 * u0 + w0 * w0, u1 * u1 + w1 * w1);
-    blocks |= lane_bits(nearest <= limit) << (8 * i);
+  for (int group = first; group <= last; ++group) {
+    const fv y0 = row + (static_cast<float>(tile_top + group * GROUP_ROWS) - e.y + 0.5f);
+    const fv y1 = y0 + static_cast<float>(BLOCK_ROWS - 1);
+    const fv edge_y = min(max(fv{}, y0), y1);
+    const fv best_y = min(max(along_y, y0), y1), best_x = min(max(edge_y * e.slope_x, x0), x1);
+    const fv u0 = fma(all(e.yx), best_y, u_edge), w0 = e.yy * best_y;
+    const fv u1 = fma(all(e.yx), edge_y, e.xx * best_x), w1 = e.yy * edge_y;
+    const fv nearest = min(fma(u0, u0, w0 * w0), fma(u1, u1, w1 * w1));
+    blocks |= lane_bits(nearest <= e.limit) << (group * LANES);
   }
   return blocks;
 }
 
-// First and past-the-last tile that pixel centres within `extent` of `centre` fall in.
-SIMD_INLINE void tile_range(float centre, float extent, int pixels, int* first, int* end) {
-  const float low = min(max(centre - extent - 0.5f, 0.0f), static_cast<float>(pixels));
-  const float high = min(max(centre + extent - 0.5f, -1.0f), static_cast<float>(pixels - 1));
-  *first = static_cast<int>(std::ceil(low)) / gs::TILE;
-  *end = high < 0.0f || low > high ? *first : static_cast<int>(high) / gs::TILE + 1;
-}
-
-// Inria's integer radius: 0 unless its square of tiles meets the picture (specs/gaussian_head.md j.2).
-SIMD_INLINE int32_t visible_radius(float x, float y, float three_sigma, int width, int height) {
-  const float radius = std::ceil(three_sigma);
-  const float centre[2] = {x - 0.5f, y - 0.5f};
-  const int pixels[2] = {width, height};
-  for (int axis = 0; axis < 2; ++axis) {
-    const float tiles = static_cast<float>((pixels[axis] + gs::TILE - 1) / gs::TILE);
-    const float first = min(max(std::trunc((centre[axis] - radius) / gs::TILE), 0.0f), tiles);
-    const float end = min(max(std::trunc((centre[axis] + radius + (gs::TILE - 1)) / gs::TILE), 0.0f), tiles);
-    if (!(end > first)) return 0;
-  }
-  return radius < 1e9f ? static_cast<int32_t>(radius) : 1000000000;
-}
-
 // Lists the tiles that a Gaussian meets; returns how many.
-SIMD_INLINE uint32_t append_pairs(Splat& s, float xx, float xy, float yy, const RasterizeView& view, Buffer<Pair>& out, size_t used) {
-  const float limit = s.log2_opacity + 7.99435343685886f;  // log2(255)
-  const float reach = limit / gs::HALF_LOG2_E;             // the same ellipse as d^T Sigma^-1 d <= reach
-  int x0, x1, y0, y1;
-  tile_range(s.mean_x, sqrt(reach * xx) + 0.01f, view.width, &x0, &x1);
-  tile_range(s.mean_y, sqrt(reach * yy) + 0.01f, view.height, &y0, &y1);
-  if (x0 >= x1 || y0 >= y1) return 0;
-  const uint32_t tiles_across = static_cast<uint32_t>((view.width + gs::TILE - 1) / gs::TILE);
-  const float slope_y = xy / xx, slope_x = xy / yy;
-  out.reserve(used + static_cast<size_t>(x1 - x0) * (y1 - y0));
+SIMD_INLINE uint32_t append_pairs(const Ellipse& e, uint32_t tiles_across, Buffer<Pair>& out, size_t used) {
+  const int x0 = e.left / gs::TILE, x1 = e.right / gs::TILE, y0 = e.top / gs::TILE, y1 = e.bottom / gs::TILE;
+  out.reserve(used + static_cast<size_t>(x1 - x0 + 1) * (y1 - y0 + 1));
   uint32_t count = 0;
-  for (int y = y0; y < y1; ++y) {
-    for (int x = x0; x < x1; ++x) {
-      const float corner_x = static_cast<float>(x * gs::TILE), corner_y = static_cast<float>(y * gs::TILE);
-      const uint32_t blocks = tile_blocks(s, slope_y, slope_x, limit + 0.01f, corner_x - s.mean_x, corner_y - s.mean_y);
-      if (blocks != 0) out[used + count++] = {static_cast<uint32_t>(y) * tiles_across + static_cast<uint32_t>(x), blocks};
+  for (int y = y0; y <= y1; ++y) {
+    for (int x = x0; x <= x1; ++x) {
+      const uint32_t blocks = tile_blocks(e, x * gs::TILE, y * gs::TILE);
+      out[used + count] = {static_cast<uint32_t>(y) * tiles_across + static_cast<uint32_t>(x), blocks};
+      count += blocks != 0;
     }
   }
   return count;
 }
 
-// Projects Gaussians [begin, end), begin a multiple of 8; returns how many pairs went to `out`.
-size_t project_range(const RasterizeView& view, const RasterizeTensors& t, Workspace& ws, int begin, int end, Buffer<Pair>& out) {
-  const gs::Camera camera = make_camera(view);
-  size_t used = 0;
-  alignas(32) float values[10][LANES], basis[16][LANES];
-  const int coefficients = (view.sh_degree + 1) * (view.sh_degree + 1);
+// Lanes whose features are all numbers; columns receives the features if there are few.
+SIMD_INLINE iv usable_features(const RasterizeView& view, const RasterizeTensors& t, int first, int rows, fv* columns) {
+  const float* features = t.features + static_cast<size_t>(first) * view.features;
+  iv usable = lane_index() >= 0;
+  if (view.features == 1) load_columns<1>(features, rows, columns);
+  if (view.features == 2) load_columns<2>(features, rows, columns);
+  if (view.features <= INLINE_FEATURES) {
+    for (int e = 0; e < view.features; ++e) usable &= abs(columns[e]) <= VALUE_MAX;
+    return usable;
+  }
+  for (int i = 0; i < rows; ++i) {
+    for (int e = 0; e < view.features; ++e) {
+      if (!(std::fabs(features[static_cast<size_t>(i) * view.features + e]) <= VALUE_MAX)) usable[i] = 0;
+    }
+  }
+  return usable;
+}
+
+// Projects a chunk of Gaussians; appends their pairs to `out` from `used` on.
+void project_chunk(
+    const RasterizeView& view, const RasterizeTensors& t, Workspace& ws, const gs::Camera& camera, int index, Buffer<Pair>& out,
+    size_t& used) {
+  Chunk& chunk = ws.chunks[index];
+  chunk.pairs_offset = used, chunk.visible = 0, chunk.nearest = ~0u, chunk.farthest = 0;
+  const int begin = index * CHUNK, end = view.gaussians - begin < CHUNK ? view.gaussians : begin + CHUNK;
+  const uint32_t tiles_across = static_cast<uint32_t>((view.width + gs::TILE - 1) / gs::TILE);
   for (int first = begin; first < end; first += LANES) {
-    const Batch batch(t, view.gaussians, first);
-    const gs::Projection<f8> p = gs::project(camera, batch.mean, batch.quat, batch.scale);
-    const gs::Whitening<f8> l = gs::whiten(p, WHITEN_SCALE);
-    const f8 z = camera.rotation[6] * batch.mean[0] + camera.rotation[7] * batch.mean[1] +
+    const int rows = end - first < LANES ? end - first : LANES;
+    const Batch batch(t, first, rows);
+    const gs::Projection<fv> p = gs::project(camera, batch.mean, batch.quat, batch.scale);
+    const fv z = camera.rotation[6] * batch.mean[0] + camera.rotation[7] * batch.mean[1] +
                  camera.rotation[8] * batch.mean[2] + camera.translation[2];
     // NaN fails every comparison, so a Gaussian with one is dropped.
-    const unsigned front = lane_bits((z > camera.near_plane) & (p.xx < 1e30f) & (p.yy < 1e30f) & (p.determinant < 1e36f));
-    const f8 columns[10] = {p.mean_x, p.mean_y, l.xx, l.yx, l.yy, p.z, p.xx, p.xy, p.yy, gs::three_sigma(p)};
-    for (int k = 0; k < 10; ++k) store(values[k], columns[k]);
-    if (t.sh != nullptr) {
-      const Direction d = view_direction(camera, batch.mean);
-      f8 b[16] = {};
-      gs::sh_basis(view.sh_degree, d.x, d.y, d.z, b);
-      for (int k = 0; k < coefficients; ++k) store(basis[k], b[k]);
-    }
-    for (int lane = 0; lane < LANES && first + lane < end; ++lane) {
-      const int i = first + lane;
-      ws.visible[i] = 0;
-      t.radii[i] = 0;
-      if ((front >> lane & 1) == 0) continue;
-      t.radii[i] = visible_radius(values[0][lane], values[1][lane], values[9][lane], view.width, view.height);
-      const float opacity = t.opacities[i];
-      if (!(opacity >= gs::ALPHA_MIN)) continue;
-      Splat& s = ws.splats[i];
-      s.mean_x = values[0][lane], s.mean_y = values[1][lane];
-      s.xx = values[2][lane], s.yx = values[3][lane], s.yy = values[4][lane];
-      s.depth = values[5][lane];
-      s.opacity = opacity, s.log2_opacity = std::log2(opacity);
-      s.first_pair = static_cast<uint32_t>(used);
-      s.pairs = append_pairs(s, values[6][lane], values[7][lane], values[8][lane], view, out, used);
-      if (s.pairs == 0) continue;
-      used += s.pairs;
-      ws.visible[i] = 1;
-      float rgb[3] = {0.5f, 0.5f, 0.5f};
-      if (t.sh == nullptr) {
-        std::memcpy(rgb, t.colors + 3 * static_cast<size_t>(i), sizeof rgb);
-      } else {
-        const float* sh = t.sh + static_cast<size_t>(i) * view.sh_coefficients * 3;
-        for (int k = 0; k < coefficients; ++k) {
-          for (int c = 0; c < 3; ++c) rgb[c] += basis[k][lane] * sh[3 * k + c];
-        }
-        for (float& c : rgb) c = max(c, 0.0f);
-      }
-      s.r = rgb[0], s.g = rgb[1], s.b = rgb[2];
-    }
-  }
-  return used;
-}
+    const iv projects = (z > camera.near_plane) & (z < VALUE_MAX) & (p.xx < 1e30f) & (p.yy < 1e30f) & (p.determinant < 1e36f);
+    const iv radius = projects & visible_radius(p, view.width, view.height);
+    std::memcpy(t.radii + first, &radius, static_cast<size_t>(rows) * sizeof(int32_t));
 
-// Sums the slots of Gaussian i, in order, into totals[MOMENTS]; features go straight to grad_features.
-SIMD_INLINE void sum_slots(const RasterizeView& view, const RasterizeTensors& t, Workspace& ws, int i, float* totals) {
-  const int stride = MOMENTS + view.features;
-  float* grad_features = t.grad_features + static_cast<size_t>(i) * view.features;
-  std::memset(totals, 0, MOMENTS * sizeof(float));
-  std::memset(grad_features, 0, view.features * sizeof(float));
-  if (!ws.visible[i]) return;
-  const Splat& s = ws.splats[i];
-  const float* slot = ws.slots.data + static_cast<size_t>(s.first_pair) * stride;
-  for (uint32_t pair = 0; pair < s.pairs; ++pair, slot += stride) {
-    for (int k = 0; k < MOMENTS; ++k) totals[k] += slot[k];
-    for (int e = 0; e < view.features; ++e) grad_features[e] += slot[MOMENTS + e];
-  }
-}
+    fv opacity;
+    load_columns<1>(t.opacities + first, rows, &opacity);
+    const iv opaque = (opacity >= gs::ALPHA_MIN) & (opacity <= VALUE_MAX);
+    fv columns[16] = {};
+    const fv log2_opacity = log2(opaque ? opacity : all(1.0f));
+    const fv limit = max(log2_opacity - LOG2_ALPHA_MIN, fv{}), reach = limit * (1.0f / gs::HALF_LOG2_E);
+    const PixelRange across(p.mean_x, sqrt(reach * p.xx) + 0.01f, view.width);
+    const PixelRange down(p.mean_y, sqrt(reach * p.yy) + 0.01f, view.height);
+    const iv in_view = projects & opaque & (across.first <= across.last) & (down.first <= down.last);
+    store(reinterpret_cast<int32_t*>(&ws.pair_count[first]), iv{});
+    if (lane_bits(in_view) == 0) continue;
 
-// Writes a lane of each of `columns` values to row `row` of a dense array.
-template <int COLUMNS>
-SIMD_INLINE void scatter(float* array, int n, int first, const f8* v) {
-  const int rows = n - first < LANES ? n - first : LANES;
-  float* p = array + static_cast<size_t>(first) * COLUMNS;
-  for (int i = 0; i < rows; ++i) {
-    for (int k = 0; k < COLUMNS; ++k) p[i * COLUMNS + k] = v[k][i];
-  }
-}
-
-// Gradients on SH coefficients (written) and on the view direction (returned), from the colours' gradients rgb[3].
-SIMD_INLINE void sh_backward(
-    const RasterizeView& view, const RasterizeTensors& t, int first, const Direction& d, const float rgb[3][LANES], f8 grad_direction[3]) {
-  alignas(32) float basis[16][LANES], grad_basis[16][LANES];
-  f8 b[16] = {};
-  gs::sh_basis(view.sh_degree, d.x, d.y, d.z, b);
-  const int used = (view.sh_degree + 1) * (view.sh_degree + 1);
-  for (int k = 0; k < used; ++k) store(basis[k], b[k]);
-  const int rows = view.gaussians - first < LANES ? view.gaussians - first : LANES;
-  std::memset(grad_basis, 0, sizeof grad_basis);
-  for (int i = 0; i < rows; ++i) {
-    const size_t at = static_cast<size_t>(first + i) * view.sh_coefficients * 3;
-    const float *sh = t.sh + at, r = rgb[0][i], g = rgb[1][i], bl = rgb[2][i];
-    float* out = t.grad_sh + at;
-    if (r == 0.0f && g == 0.0f && bl == 0.0f) {
-      std::memset(out, 0, view.sh_coefficients * 3 * sizeof(float));
-      continue;
-    }
-    for (int k = 0; k < used; ++k) {
-      const float value = basis[k][i];
-      out[3 * k] = value * r, out[3 * k + 1] = value * g, out[3 * k + 2] = value * bl;
-      grad_basis[k][i] = sh[3 * k] * r + sh[3 * k + 1] * g + sh[3 * k + 2] * bl;
-    }
-    std::memset(out + 3 * used, 0, (view.sh_coefficients - used) * 3 * sizeof(float));
-  }
-  for (int k = 0; k < used; ++k) b[k] = load(grad_basis[k]);
-  gs::sh_basis_backward(view.sh_degree, d.x, d.y, d.z, b, grad_direction);
-}
-
-// Chain rule for Gaussians [begin, end), begin a multiple of 8: from their slots to gradients on the inputs.
-void project_backward_range(const RasterizeView& view, const RasterizeTensors& t, Workspace& ws, int begin, int end) {
-  const gs::Camera camera = make_camera(view);
-  const int n = view.gaussians;
-  for (int first = begin; first < end; first += LANES) {
-    alignas(32) float totals[LANES][MOMENTS] = {}, rgb[3][LANES] = {};
-    i8 seen{};
-    f8 opacity = all8(1.0f);
-    for (int i = 0; i < LANES && first + i < n; ++i) {
-      sum_slots(view, t, ws, first + i, totals[i]);
-      if (!ws.visible[first + i]) continue;
-      const Splat& s = ws.splats[first + i];
-      seen[i] = -1;
-      opacity[i] = s.opacity;
-      const bool clamps = t.sh != nullptr;
-      rgb[0][i] = clamps && s.r <= 0.0f ? 0.0f : totals[i][6];
-      rgb[1][i] = clamps && s.g <= 0.0f ? 0.0f : totals[i][7];
-      rgb[2][i] = clamps && s.b <= 0.0f ? 0.0f : totals[i][8];
-    }
-    f8 m[MOMENTS] = {};
-    for (int k = 0; k < MOMENTS; ++k) {
-      for (int i = 0; i < LANES; ++i) m[k][i] = totals[i][k];
-    }
-    const Batch batch(t, n, first);
-    const gs::Projection<f8> p = gs::project(camera, batch.mean, batch.quat, batch.scale);
-    const gs::Whitening<f8> l = gs::whiten(p, 1.0f);
-    // The pixels' offsets were whitened with WHITEN_SCALE.
-    const float s1 = 1.0f / WHITEN_SCALE, s2 = 1.0f / gs::HALF_LOG2_E;
-    const gs::Moments<f8> moments = {m[0], m[1] * s1, m[2] * s1, m[3] * s2, m[4] * s2, m[5] * s2};
-    f8 grad_mean[3], grad_quat[4], grad_scale[3], grad_pixel[2];
-    gs::project_backward(camera, p, l, batch.scale, moments, m[9], grad_mean, grad_quat, grad_scale, grad_pixel);
-    if (t.sh != nullptr) {
-      const Direction d = view_direction(camera, batch.mean);
-      f8 g[3];
-      sh_backward(view, t, first, d, rgb, g);
-      const f8 along = g[0] * d.x + g[1] * d.y + g[2] * d.z;
-      const f8 unit[3] = {d.x, d.y, d.z};
-      for (int k = 0; k < 3; ++k) grad_mean[k] = grad_mean[k] + (g[k] - unit[k] * along) * d.inv_length;
+    fv* rgb = columns + 6;
+    if (t.sh == nullptr) {
+      load_columns<3>(t.colors + 3 * static_cast<size_t>(first), rows, rgb);
     } else {
-      const f8 g[3] = {load(rgb[0]), load(rgb[1]), load(rgb[2])};
-      scatter<3>(t.grad_colors, n, first, g);
+      Harmonics(view, t, camera, batch.mean, first, rows).colors(rgb);
     }
-    for (f8& v : grad_mean) v = keep(seen, v);
-    for (f8& v : grad_quat) v = keep(seen, v);
-    for (f8& v : grad_scale) v = keep(seen, v);
-    const f8 grad_opacity = m[0] / opacity;
-    scatter<3>(t.grad_means, n, first, grad_mean);
-    scatter<4>(t.grad_quats, n, first, grad_quat);
-    scatter<3>(t.grad_scales, n, first, grad_scale);
-    scatter<1>(t.grad_opacities, n, first, &grad_opacity);
-    const float half_width = 0.5f * static_cast<float>(view.width), half_height = 0.5f * static_cast<float>(view.height);
-    if (t.grad_means2d != nullptr) {
-      const f8 ndc[2] = {keep(seen, grad_pixel[0] * half_width), keep(seen, grad_pixel[1] * half_height)};
-      scatter<2>(t.grad_means2d, n, first, ndc);
+    iv usable = in_view & usable_features(view, t, first, rows, columns + 10);
+    for (int c = 0; c < 3; ++c) {
+      usable &= abs(rgb[c]) <= VALUE_MAX;
+      if (t.sh != nullptr) rgb[c] = max(rgb[c], fv{});
     }
-    if (t.grad_means2d_abs != nullptr) {  // (WHITEN_SCALE L) e' with e' = WHITEN_SCALE e
-      const f8 ndc[2] = {m[10] * (half_width / gs::HALF_LOG2_E), m[11] * (half_height / gs::HALF_LOG2_E)};
-      scatter<2>(t.grad_means2d_abs, n, first, ndc);
+    const gs::Whitening<fv> l = gs::whiten(p, WHITEN_SCALE);
+    columns[0] = p.mean_x, columns[1] = p.mean_y, columns[2] = l.xx, columns[3] = l.yx, columns[4] = l.yy;
+    columns[5] = log2_opacity, columns[9] = p.z;
+    store_rows(reinterpret_cast<float*>(&ws.splats[first]), sizeof(Splat) / sizeof(float), 16, LANES, columns);
+
+    float slope_x[LANES], slope_y[LANES];
+    int32_t left[LANES], right[LANES], top[LANES], bottom[LANES];
+    store(slope_x, p.xy / p.yy), store(slope_y, p.xy / p.xx);
+    store(left, across.first), store(right, across.last), store(top, down.first), store(bottom, down.last);
+    for (unsigned lanes = lane_bits(usable); lanes != 0; lanes &= lanes - 1) {
+      const int lane = __builtin_ctz(lanes), i = first + lane;
+      const Splat& s = ws.splats[i];
+      const Ellipse ellipse = {s.mean_x, s.mean_y, s.xx, s.yx, s.yy, slope_x[lane], slope_y[lane],
+                               s.log2_opacity - LOG2_ALPHA_MIN + 0.01f, left[lane], right[lane], top[lane], bottom[lane]};
+      const uint32_t pairs = append_pairs(ellipse, tiles_across, out, used);
+      if (pairs == 0) continue;
+      ws.pair_begin[i] = static_cast<uint32_t>(used - chunk.pairs_offset), ws.pair_count[i] = pairs;
+      used += pairs;
+      if (used > MAX_PAIRS) throw TooManyPairs();
+      uint32_t depth;
+      std::memcpy(&depth, &s.channels[3], sizeof depth);
+      chunk.nearest = depth < chunk.nearest ? depth : chunk.nearest;
+      chunk.farthest = depth > chunk.farthest ? depth : chunk.farthest;
+      ws.keys[static_cast<size_t>(begin) + chunk.visible++] = static_cast<uint64_t>(depth) << 32 | static_cast<uint32_t>(i);
     }
   }
+  chunk.pairs = static_cast<uint32_t>(used - chunk.pairs_offset);
 }
 
 }  // namespace

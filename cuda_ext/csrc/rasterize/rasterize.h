@@ -57,7 +57,7 @@ extern "C" {
 // A workspace carries what backward needs from forward, and is reused from picture to picture. Null when out of memory.
 void* gaussian_head_workspace_new();
 void gaussian_head_workspace_delete(void* workspace);
-// Both return 0, or 1 when out of memory. backward takes the workspace that the same inputs' forward filled.
+// Both return 0, 1 when out of memory, or 2 when there are too many pairs of Gaussian and tile. backward takes the workspace that the same inputs' forward filled.
 int gaussian_head_rasterize_forward(void* workspace, const RasterizeView* view, const RasterizeTensors* tensors);
 int gaussian_head_rasterize_backward(void* workspace, const RasterizeView* view, const RasterizeTensors* tensors);
 }

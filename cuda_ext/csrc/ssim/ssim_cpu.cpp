@@ -1,11 +1,12 @@
 // L1 and SSIM on the CPU. Compiled once per instruction set; ISA is the suffix of the exported names.
 //
-// A strip of rows at a time: the needed products are blurred along rows into a small buffer with five rows of margin,
-// then along columns, eight pixels at a time. sigma_x^2 and sigma_y^2 are only ever added, so blurring x^2 + y^2 saves a map.
+// Down a strip of rows: each row's products are blurred along the row into a ring of the last sixteen rows, and five rows
+// later along columns, LANES pixels at a time. sigma_x^2 and sigma_y^2 are only ever added, so blurring x^2 + y^2 saves a map.
 #include "ssim.h"
 
 #include <cstdlib>
 
+#include "../parallel.h"
 #include "../simd.h"
 
 #define JOIN_(a, b) a##_##b
@@ -13,174 +14,182 @@
 
 namespace {
 
-constexpr int HALF = 5, STRIP = 16, ROWS = STRIP + 2 * HALF;
+constexpr int HALF = 5, RING = 16, STRIP = 32;
 constexpr float C1 = 0.01f * 0.01f, C2 = 0.03f * 0.03f;
 // exp(-i^2 / (2 * 1.5^2)), i = 0..5, divided by the sum of all eleven.
 constexpr float TAPS[HALF + 1] = {0.26601171f, 0.21300554f, 0.10936069f, 0.03600077f, 0.00759876f, 0.00102838f};
 
-// A thread's room: padded rows of the products, and `maps` row-blurred planes of a strip.
+// A thread's room for MAPS products: one row between zeros, the ring of row-blurred rows, and a row blurred both ways.
+template <int MAPS>
 struct Room {
-  int stride;  // floats in a padded row: HALF zeros or more, the row, zeros up to whole vectors
-  float *line, *planes;
-  Room(int width, int maps) {
+  int stride;  // floats in a row: LANES zeros, the row, zeros up to whole vectors and LANES more
+  float* memory;
+  explicit Room(int width) {
     stride = (width + LANES - 1) / LANES * LANES + 2 * LANES;
-    const size_t floats = static_cast<size_t>(stride) * (1 + static_cast<size_t>(maps) * ROWS);
-    line = static_cast<float*>(std::calloc(floats, sizeof(float)));
-    planes = line + stride;
+    memory = static_cast<float*>(std::calloc(static_cast<size_t>(stride) * (1 + MAPS * (RING + 1)), sizeof(float)));
   }
   Room(const Room&) = delete;
   Room& operator=(const Room&) = delete;
-  ~Room() { std::free(line); }
-  float* row(int map, int r) { return planes + (static_cast<size_t>(map) * ROWS + r) * stride; }
+  ~Room() { std::free(memory); }
+  float* line() { return memory + LANES; }
+  float* ring(int map, int y) { return memory + static_cast<size_t>(stride) * (1 + map * RING + (y & (RING - 1))); }
+  float* blurred(int map) { return memory + static_cast<size_t>(stride) * (1 + MAPS * RING + map); }
 };
 
-SIMD_INLINE f8 taps_along(const float* centre, int step) {
-  f8 total = TAPS[0] * load(centre);
-  for (int i = 1; i <= HALF; ++i) total = fma(all8(TAPS[i]), load(centre - i * step) + load(centre + i * step), total);
-  return total;
-}
-
-// Fills row-blurred planes for picture rows top - 5 .. bottom + 4; make(map, row, line) writes a row of a product.
-template <int MAPS, class Make>
-SIMD_INLINE void blur_rows(const SsimImages& im, Room& room, int top, int bottom, const Make& make) {
-  for (int y = top - HALF; y < bottom + HALF; ++y) {
-    const int r = y - (top - HALF);
-    for (int map = 0; map < MAPS; ++map) {
-      float* out = room.row(map, r);
-      if (y < 0 || y >= im.height) {
-        std::memset(out, 0, room.stride * sizeof(float));
-        continue;
-      }
-      float* line = room.line + LANES;
-      make(map, static_cast<size_t>(y) * im.width, line);
-      for (int x = 0; x < im.width; x += LANES) store(out + x, taps_along(line + x, 1));
-    }
+template <class Row>
+SIMD_INLINE void taps(int width, float* out, const Row& row) {  // row(i): where the pixels i steps away begin
+  const float* p[2 * HALF + 1];
+  for (int i = -HALF; i <= HALF; ++i) p[HALF + i] = row(i);
+  for (int x = 0; x < width; x += LANES) {
+    fv total = TAPS[0] * load(p[HALF] + x);
+#pragma GCC unroll 5
+    for (int i = 1; i <= HALF; ++i) total = fma(all(TAPS[i]), load(p[HALF - i] + x) + load(p[HALF + i] + x), total);
+    store(out + x, total);
   }
 }
 
-SIMD_INLINE f8 blur_columns(Room& room, int map, int y, int top, int x) {
-  return taps_along(room.row(map, y - top + HALF) + x, room.stride);
+// For each row of the strip: make(map, y, line) writes a row of a product; once its neighbours are there too, use(y) finds
+// the blurred rows in the room.
+template <int MAPS, class Make, class Use>
+SIMD_INLINE void for_blurred_rows(int width, int height, Room<MAPS>& room, int top, int bottom, const Make& make, const Use& use) {
+  for (int y = top - HALF; y < bottom + HALF; ++y) {
+    for (int map = 0; map < MAPS; ++map) {
+      float* out = room.ring(map, y);
+      if (y < 0 || y >= height) {
+        std::memset(out, 0, room.stride * sizeof(float));
+        continue;
+      }
+      make(map, y, room.line());
+      taps(width, out, [&](int i) { return room.line() + i; });
+    }
+    const int centre = y - HALF;
+    if (centre < top) continue;
+    for (int map = 0; map < MAPS; ++map) taps(width, room.blurred(map), [&](int i) { return room.ring(map, centre + i); });
+    use(centre);
+  }
 }
 
 struct Partial {
-  double l1 = 0, ssim = 0;
+  float l1 = 0, ssim = 0;
 };
 
 struct Window {
-  f8 mean_x, mean_y, squares, product;  // blurred x, y, x^2 + y^2, x y
+  fv mean_x, mean_y, squares, product;  // blurred x, y, x^2 + y^2, x y
 };
 
 struct Similarity {
-  f8 value, by_mean_x, by_squares, by_product;
+  fv value, by_mean_x, by_squares, by_product;
 };
 
 SIMD_INLINE Similarity similarity(const Window& m) {
-  const f8 mxy = m.mean_x * m.mean_y, mm = m.mean_x * m.mean_x + m.mean_y * m.mean_y;
-  const f8 a1 = 2.0f * mxy + C1, a2 = 2.0f * (m.product - mxy) + C2, b1 = mm + C1, b2 = m.squares - mm + C2;
-  const f8 inverse = 1.0f / (b1 * b2), value = a1 * a2 * inverse;
-  const f8 by_mean = 2.0f * (m.mean_y * (a2 - a1) * inverse - value * m.mean_x * (b2 - b1) * inverse);
+  const fv mxy = m.mean_x * m.mean_y, mm = m.mean_x * m.mean_x + m.mean_y * m.mean_y;
+  const fv a1 = 2.0f * mxy + C1, a2 = 2.0f * (m.product - mxy) + C2, b1 = mm + C1, b2 = m.squares - mm + C2;
+  const fv inverse = 1.0f / (b1 * b2), value = a1 * a2 * inverse;
+  const fv by_mean = 2.0f * (m.mean_y * (a2 - a1) * inverse - value * m.mean_x * (b2 - b1) * inverse);
   return {value, by_mean, -value * (b1 * inverse), 2.0f * a1 * inverse};
 }
 
-// Loads up to eight floats; the rest 0.
-SIMD_INLINE f8 load_some(const float* p, int n) {
+// Loads up to LANES floats; the rest 0.
+SIMD_INLINE fv load_some(const float* p, int n) {
   if (n >= LANES) return load(p);
-  f8 v{};
+  fv v{};
   for (int i = 0; i < n; ++i) v[i] = p[i];
   return v;
 }
 
-SIMD_INLINE void store_some(float* p, int n, f8 v) {
+SIMD_INLINE void store_some(float* p, int n, fv v) {
   if (n >= LANES) return store(p, v);
   for (int i = 0; i < n; ++i) p[i] = v[i];
 }
 
-double mask_total(const SsimImages& im) {
-  const size_t pixels = static_cast<size_t>(im.width) * im.height;
-  if (im.mask == nullptr) return static_cast<double>(pixels) * im.channels;
+// Weights of up to LANES pixels; 0 past them.
+SIMD_INLINE fv load_weights(const SsimImages& im, size_t pixel, int n) {
+  return im.mask != nullptr ? load_some(im.mask + pixel, n) : keep(lane_index() < n, all(1.0f));
+}
+
+double weight_total(const SsimImages& im) {
+  if (im.mask == nullptr) return static_cast<double>(im.width) * im.height * im.channels;
   double total = 0;
-  for (size_t i = 0; i < pixels; ++i) total += im.mask[i];
+  for (int y = 0; y < im.height; ++y) {
+    fv row{};
+    for (int x = 0; x < im.width; x += LANES) row += load_some(im.mask + static_cast<size_t>(y) * im.width + x, im.width - x);
+    total += sum(row);
+  }
   return (total > 0 ? total : 2.220446049250313e-16) * im.channels;
 }
 
-Partial forward_strip(const SsimImages& im, Room& room, int channel, int top, int bottom, float weight_all) {
-  const size_t plane = static_cast<size_t>(im.width) * im.height;
+// Writes each row's sums to partial[channel * height + y].
+void forward_strip(const SsimImages& im, Room<4>& room, int channel, int top, int bottom, float weight_all, Partial* partial) {
+  const size_t plane = static_cast<size_t>(im.width) * im.height, planes = im.channels * plane;
   const float *x = im.prediction + channel * plane, *y = im.target + channel * plane;
-  blur_rows<4>(im, room, top, bottom, [&](int map, size_t row, float* line) {
-    const float *a = x + row, *b = y + row;
+  const auto make = [&](int map, int row, float* line) {
+    const float *a = x + static_cast<size_t>(row) * im.width, *b = y + static_cast<size_t>(row) * im.width;
     switch (map) {
       case 0: std::memcpy(line, a, im.width * sizeof(float)); break;
       case 1: std::memcpy(line, b, im.width * sizeof(float)); break;
       case 2: for (int i = 0; i < im.width; ++i) line[i] = a[i] * a[i] + b[i] * b[i]; break;
       default: for (int i = 0; i < im.width; ++i) line[i] = a[i] * b[i];
     }
-  });
-  Partial partial;
-  for (int row = top; row < bottom; ++row) {
-    f8 l1{}, ssim{};
+  };
+  for_blurred_rows<4>(im.width, im.height, room, top, bottom, make, [&](int row) {
+    fv l1{}, ssim{};
     for (int i = 0; i < im.width; i += LANES) {
       const size_t at = static_cast<size_t>(row) * im.width + i;
       const int n = im.width - i;
-      const f8 weight = load_some(im.mask == nullptr ? nullptr : im.mask + at, im.mask == nullptr ? 0 : n);
-      const i8 lane = {0, 1, 2, 3, 4, 5, 6, 7};
-      const f8 w = im.mask == nullptr ? keep(lane < n, all8(1.0f)) : weight;
-      const Similarity s = similarity({blur_columns(room, 0, row, top, i), blur_columns(room, 1, row, top, i),
-                                       blur_columns(room, 2, row, top, i), blur_columns(room, 3, row, top, i)});
-      l1 += w * abs(load_some(x + at, n) - load_some(y + at, n));
-      ssim += keep(lane < n, w * s.value);
+      const fv weight = load_weights(im, at, n);
+      const Similarity s = similarity({load(room.blurred(0) + i), load(room.blurred(1) + i), load(room.blurred(2) + i), load(room.blurred(3) + i)});
+      l1 += weight * abs(load_some(x + at, n) - load_some(y + at, n));
+      ssim += weight * s.value;
       if (im.maps == nullptr) continue;
       float* out = im.maps + channel * plane + at;
-      const f8 share = w * weight_all;
+      const fv share = weight * weight_all;
       store_some(out, n, share * s.by_mean_x);
-      store_some(out + im.channels * plane, n, share * s.by_squares);
-      store_some(out + 2 * im.channels * plane, n, share * s.by_product);
+      store_some(out + planes, n, share * s.by_squares);
+      store_some(out + 2 * planes, n, share * s.by_product);
     }
-    partial.l1 += sum(l1), partial.ssim += sum(ssim);
-  }
-  return partial;
+    partial[static_cast<size_t>(channel) * im.height + row] = {sum(l1), sum(ssim)};
+  });
 }
 
-void backward_strip(const SsimImages& im, Room& room, int channel, int top, int bottom, float weight_all) {
-  const size_t plane = static_cast<size_t>(im.width) * im.height;
-  const float *x = im.prediction + channel * plane, *y = im.target + channel * plane;
-  const float* maps = im.maps + channel * plane;
-  blur_rows<3>(im, room, top, bottom, [&](int map, size_t row, float* line) {
-    std::memcpy(line, maps + map * im.channels * plane + row, im.width * sizeof(float));
-  });
-  for (int row = top; row < bottom; ++row) {
+void backward_strip(const SsimImages& im, Room<3>& room, int channel, int top, int bottom, float weight_all) {
+  const size_t plane = static_cast<size_t>(im.width) * im.height, planes = im.channels * plane;
+  const float *x = im.prediction + channel * plane, *y = im.target + channel * plane, *maps = im.maps + channel * plane;
+  float* grad = im.grad_prediction + channel * plane;
+  const auto make = [&](int map, int row, float* line) {
+    std::memcpy(line, maps + map * planes + static_cast<size_t>(row) * im.width, im.width * sizeof(float));
+  };
+  for_blurred_rows<3>(im.width, im.height, room, top, bottom, make, [&](int row) {
     for (int i = 0; i < im.width; i += LANES) {
       const size_t at = static_cast<size_t>(row) * im.width + i;
       const int n = im.width - i;
-      const f8 a = load_some(x + at, n), b = load_some(y + at, n);
-      const f8 w = im.mask == nullptr ? all8(1.0f) : load_some(im.mask + at, n);
-      const f8 sign = keep(a > b, all8(1.0f)) - keep(a < b, all8(1.0f));
-      const f8 ssim = blur_columns(room, 0, row, top, i) + 2.0f * a * blur_columns(room, 1, row, top, i) +
-                      b * blur_columns(room, 2, row, top, i);
-      store_some(im.grad_prediction + channel * plane + at, n, im.grad_ssim * ssim + (im.grad_l1 * weight_all) * (w * sign));
+      const fv a = load_some(x + at, n), b = load_some(y + at, n);
+      const fv sign = keep(a > b, all(1.0f)) - keep(a < b, all(1.0f));
+      const fv ssim = load(room.blurred(0) + i) + 2.0f * a * load(room.blurred(1) + i) + b * load(room.blurred(2) + i);
+      store_some(grad + at, n, im.grad_ssim * ssim + (im.grad_l1 * weight_all) * (load_weights(im, at, n) * sign));
     }
-  }
+  });
 }
 
-// Runs body(room, channel, top, bottom, item) for every strip of every channel. Returns false when out of memory.
+// Runs body(room, channel, top, bottom) for every strip of every channel. Returns false when out of memory.
 template <int MAPS, class Body>
 bool for_strips(const SsimImages& im, const Body& body) {
   const int strips = (im.height + STRIP - 1) / STRIP, items = strips * im.channels;
   bool enough = true;
 #ifdef _OPENMP
-#pragma omp parallel num_threads(im.threads < 1 ? 1 : im.threads)
+#pragma omp parallel num_threads(thread_count(im.threads)) if (im.threads > 1)
 #endif
   {
-    Room room(im.width, MAPS);
+    Room<MAPS> room(im.width);
 #ifdef _OPENMP
 #pragma omp for schedule(dynamic, 1)
 #endif
     for (int item = 0; item < items; ++item) {
-      if (room.line == nullptr) {
+      if (room.memory == nullptr) {
         enough = false;
         continue;
       }
       const int top = item % strips * STRIP, bottom = top + STRIP < im.height ? top + STRIP : im.height;
-      body(room, item / strips, top, bottom, item);
+      body(room, item / strips, top, bottom);
     }
   }
   return enough;
@@ -192,16 +201,16 @@ extern "C" {
 
 int JOIN(l1_ssim_forward, ISA)(const SsimImages* images) {
   const SsimImages& im = *images;
-  const size_t items = static_cast<size_t>((im.height + STRIP - 1) / STRIP) * im.channels;
-  Partial* partial = static_cast<Partial*>(std::calloc(items, sizeof(Partial)));
+  const size_t rows = static_cast<size_t>(im.height) * im.channels;
+  Partial* partial = static_cast<Partial*>(std::calloc(rows, sizeof(Partial)));
   if (partial == nullptr) return 1;
-  const double total = mask_total(im);
+  const double total = weight_total(im);
   const float weight = static_cast<float>(1.0 / total);
-  const bool enough = for_strips<4>(im, [&](Room& room, int channel, int top, int bottom, int item) {
-    partial[item] = forward_strip(im, room, channel, top, bottom, weight);
+  const bool enough = for_strips<4>(im, [&](Room<4>& room, int channel, int top, int bottom) {
+    forward_strip(im, room, channel, top, bottom, weight, partial);
   });
   double l1 = 0, ssim = 0;
-  for (size_t i = 0; i < items; ++i) l1 += partial[i].l1, ssim += partial[i].ssim;
+  for (size_t i = 0; i < rows; ++i) l1 += partial[i].l1, ssim += partial[i].ssim;
   im.means[0] = static_cast<float>(l1 / total), im.means[1] = static_cast<float>(ssim / total);
   std::free(partial);
   return enough ? 0 : 1;
@@ -209,8 +218,8 @@ int JOIN(l1_ssim_forward, ISA)(const SsimImages* images) {
 
 int JOIN(l1_ssim_backward, ISA)(const SsimImages* images) {
   const SsimImages& im = *images;
-  const float weight = static_cast<float>(1.0 / mask_total(im));
-  return for_strips<3>(im, [&](Room& room, int channel, int top, int bottom, int) {
+  const float weight = static_cast<float>(1.0 / weight_total(im));
+  return for_strips<3>(im, [&](Room<3>& room, int channel, int top, int bottom) {
     backward_strip(im, room, channel, top, bottom, weight);
   }) ? 0 : 1;
 }

@@ -1,0 +1,276 @@
+"""Times `cuda_ext.rasterize` and `cuda_ext.l1_ssim` on a scene like a talking head, beside their plain PyTorch twins.
+
+python benchmarks/rasterize.py                                # nine sizes, a table
+python benchmarks/rasterize.py --sizes 5000@256 20000@512 --threads 2 --json
+python benchmarks/rasterize.py --loss --markdown docs/operators.md
+valgrind --tool=callgrind --toggle-collect='gaussian_head_*' python benchmarks/rasterize.py --count forward --sizes 5000@256
+
+One pass gives colour (harmonics of degree 3), alpha, depth and two more channels; backward gives the gradients of all
+of them on every input and on the projected centres. Every round times every size, so that a slow minute of the machine
+slows all of them; a row is the median over the rounds. Absolute times belong to the machine; the ratio to plain
+PyTorch, taken in the same run, travels better, and instruction counts (`--count`, one call) carry no noise at all.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from torch import Tensor
+
+from cuda_ext import l1_ssim, rasterize
+from cuda_ext._library import instruction_set, is_built
+
+SIZES = tuple(f"{gaussians}@{px}" for gaussians in (5000, 20000, 60000) for px in (128, 256, 512))
+REFERENCE_GAUSSIANS = 20000
+"""Plain PyTorch is not timed with more: it takes seconds and gigabytes."""
+CALLS = 3
+"""Calls timed in each round, after one that is not."""
+LEAVES = ("means", "quats", "scales", "opacities", "sh", "features", "means2d")
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """Time the operators on this machine."""
+
+    sizes: tuple[str, ...] = SIZES
+    """Gaussians@px, as in 20000@256; pictures are square."""
+    threads: int = torch.get_num_threads()
+    """Of torch, and so of the operators."""
+    rounds: int = 7
+    """Times that every size is measured."""
+    json: bool = False
+    """Print the rows of `rasterize` as JSON instead of a table."""
+    loss: bool = False
+    """Time `l1_ssim` as well; adds a table."""
+    markdown: Path | None = None
+    """Write the tables into this page instead of printing them."""
+    count: Literal["", "forward", "backward"] = ""
+    """Call `rasterize` once per size, untimed, for a counter of instructions; backward includes forward."""
+
+
+def make_scene(gaussians: int, px: int, seed: int = 0) -> dict[str, Any]:
+    """Return arguments of `rasterize`: a head (80 %), shoulders (10 %) and a wall (10 %), 0.9 m from a 20 degree camera.
+
+    The head is the shell of an ellipsoid of 0.075 x 0.105 x 0.09 m with a nose. Every axis of a Gaussian is log-uniform
+    in 0.5-3 px on the picture (the wall's in 1.5-4), so that the work per Gaussian does not depend on the resolution.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(*shape, generator=generator)
+
+    shoulders = wall = gaussians // 10
+    head = gaussians - shoulders - wall
+    direction = torch.nn.functional.normalize(torch.randn(head, 3, generator=generator), dim=1)
+    nose = 0.25 * torch.exp(-((direction - torch.tensor([0.0, -0.1, 0.99])).square().sum(1) / 0.06))
+    radius = 1 + 0.02 * torch.randn(head, generator=generator) + nose
+    parts = [
+        direction * torch.tensor([0.075, 0.105, 0.09]) * radius[:, None],
+        torch.stack([uniform(-0.15, 0.15, shoulders), uniform(-0.158, -0.11, shoulders), uniform(-0.05, 0.05, shoulders)], 1),
+        torch.stack([uniform(-0.19, 0.19, wall), uniform(-0.19, 0.19, wall), uniform(-0.21, -0.2, wall)], 1),
+    ]  # fmt: skip
+    means = torch.cat(parts)
+    focal = 0.5 * px / math.tan(math.radians(10))
+    small, large = torch.full((gaussians,), 0.5), torch.full((gaussians,), 3.0)
+    small[-wall:], large[-wall:] = 1.5, 4.0
+    sigma_px = small[:, None] * (large / small)[:, None] ** uniform(0, 1, gaussians, 3)
+    viewmat = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
+    viewmat[2, 3] = 0.9
+    sh = 0.1 * torch.randn(gaussians, 16, 3, generator=generator)
+    sh[:, 0] = uniform(-1.5, 1.5, gaussians, 3)
+    return {
+        "means": means,
+        "quats": torch.randn(gaussians, 4, generator=generator),
+        "scales": sigma_px * (0.9 - means[:, 2:]) / focal,
+        "opacities": uniform(0.05, 0.99, gaussians),
+        "sh": sh,
+        "features": uniform(0, 1, gaussians, 2),
+        "means2d": torch.zeros(gaussians, 2),
+        "background": torch.full((3,), 0.5),
+        "viewmat": viewmat,
+        "K": torch.tensor([[focal, 0, px / 2], [0, focal, px / 2], [0, 0, 1]]),
+        "width": px,
+        "height": px,
+    }
+
+
+class Rendering:
+    """One size: the calls that are timed."""
+
+    def __init__(self, size: str) -> None:
+        """Make the scene of a size written as in `SIZES`."""
+        gaussians, _, px = size.partition("@")
+        if not (gaussians.isdigit() and px.isdigit()):
+            raise SystemExit(f"--sizes: expected GAUSSIANS@PX as in {SIZES[0]}, got {size!r}.")
+        self.gaussians, self.px = int(gaussians), int(px)
+        scene = make_scene(self.gaussians, self.px)
+        self.scene = scene | {name: scene[name].requires_grad_() for name in LEAVES}
+        generator = torch.Generator().manual_seed(1)
+        self.cotangents = [torch.randn(c, self.px, self.px, generator=generator) for c in (3, 1, 1, 2)]
+
+    def forward(self, implementation: str = "auto") -> tuple[Tensor, ...]:
+        """Render, recording what backward needs."""
+        return rasterize(**self.scene, implementation=implementation)[:4]
+
+    def forward_backward(self, implementation: str = "auto") -> tuple[Tensor, ...]:
+        """Render and pull fixed gradients of every picture back to every input."""
+        leaves = [self.scene[name] for name in LEAVES]
+        return torch.autograd.grad(self.forward(implementation), leaves, self.cotangents)
+
+    def gsplat(self) -> tuple[Tensor, ...]:
+        """Do the same with gsplat, which needs a GPU; its depth comes as a fourth colour, its features not at all."""
+        from gsplat import rasterization
+
+        on_gpu = {k: v.detach().cuda().requires_grad_(k in LEAVES) if isinstance(v, Tensor) else v for k, v in self.scene.items()}
+        names = ("means", "quats", "scales", "opacities")
+        picture, alpha, _ = rasterization(
+            *(on_gpu[name] for name in names), on_gpu["sh"], on_gpu["viewmat"][None], on_gpu["K"][None],
+            self.px, self.px, sh_degree=3, render_mode="RGB+D",
+        )  # fmt: skip
+        leaves = [on_gpu[name] for name in (*names, "sh")]
+        grads = torch.autograd.grad(picture.sum() + alpha.sum(), leaves)
+        torch.cuda.synchronize()
+        return grads
+
+
+def milliseconds(call: Callable[[], object], calls: int = CALLS) -> list[float]:
+    """Time a few calls, after one that is not timed."""
+    call()
+    times = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        call()
+        times.append(1000 * (time.perf_counter() - start))
+    return times
+
+
+def interleaved(calls: list[Callable[[], object]], rounds: int) -> list[float]:
+    """Return the median time of each call in ms, every round measuring all of them."""
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds):
+        for call, found in zip(calls, times, strict=True):
+            found += milliseconds(call)
+    return [statistics.median(found) for found in times]
+
+
+def time_rasterize(options: BenchmarkOptions) -> list[dict[str, Any]]:
+    """Return the JSON rows."""
+    renderings = [Rendering(size) for size in options.sizes]
+    calls = [call for r in renderings for call in (r.forward, r.forward_backward)]
+    times = interleaved(calls, options.rounds)
+    rows = []
+    for rendering, forward, both in zip(renderings, times[::2], times[1::2], strict=True):
+        row = {"gaussians": rendering.gaussians, "px": rendering.px, "threads": options.threads}
+        reference = None
+        if rendering.gaussians <= REFERENCE_GAUSSIANS:
+            reference = statistics.median(milliseconds(lambda r=rendering: r.forward_backward("reference"), 2))
+        peers = {}
+        if importlib.util.find_spec("gsplat") and torch.cuda.is_available():
+            peers["gsplat"] = {"forward_backward_ms": round(statistics.median(milliseconds(rendering.gsplat)), 3)}
+        rows.append(
+            row
+            | {
+                "forward_ms": round(forward, 3),
+                "forward_backward_ms": round(both, 3),
+                "reference_forward_backward_ms": None if reference is None else round(reference, 1),
+                "peers": peers,
+            }
+        )
+    return rows
+
+
+def time_loss(options: BenchmarkOptions) -> list[list[str]]:
+    """Return table rows: size, forward+backward compiled and in plain PyTorch, and the ratio."""
+    calls, sizes = [], sorted({int(size.partition("@")[2]) for size in options.sizes})
+    for px in sizes:
+        generator = torch.Generator().manual_seed(0)
+        prediction, target = (torch.rand(3, px, px, generator=generator) for _ in range(2))
+        mask = torch.rand(1, px, px, generator=generator)
+        prediction.requires_grad_()
+
+        def run(implementation: str, prediction: Tensor = prediction, target: Tensor = target, mask: Tensor = mask) -> None:
+            l1, ssim = l1_ssim(prediction, target, mask, implementation=implementation)
+            torch.autograd.grad(l1 - 0.2 * ssim, prediction)
+
+        calls += [lambda run=run: run("auto"), lambda run=run: run("reference")]
+    times = interleaved(calls, options.rounds)
+    return [
+        [f"{px}", f"{ours:.2f}", f"{reference:.1f}", f"{reference / ours:.0f}"]
+        for px, ours, reference in zip(sizes, times[::2], times[1::2], strict=True)
+    ]
+
+
+def machine() -> str:
+    """Describe where the times were taken."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    copy = instruction_set() if is_built() else "not compiled"
+    waiting = os.environ.get("OMP_WAIT_POLICY", "default")
+    return f"{model}, {os.cpu_count()} cores, {copy} copy, torch {torch.__version__}, OMP_WAIT_POLICY {waiting}"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["--:"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def page(options: BenchmarkOptions, rows: list[dict[str, Any]]) -> str:
+    """Return all tables, with the machine and how to get them."""
+    cells = []
+    for row in rows:
+        both, reference = row["forward_backward_ms"], row["reference_forward_backward_ms"]
+        numbers = [f"{row['forward_ms']:.2f}", f"{both:.2f}", "" if reference is None else f"{reference:.0f}"]
+        peers = ", ".join(f"{name} {peer['forward_backward_ms']:.1f}" for name, peer in row["peers"].items())
+        ratio = "" if reference is None else f"{reference / both:.0f}"
+        cells.append([str(row["gaussians"]), str(row["px"]), *numbers, ratio, peers])
+    header = ["Gaussians", "px", "forward", "forward + backward", "plain PyTorch", "times faster", "peers"]
+    text = f"""# Operators
+
+Written by `python benchmarks/rasterize.py --loss --markdown docs/operators.md`. Milliseconds, medians of {options.rounds} interleaved
+rounds, {options.threads} threads, on {machine()}.
+
+`rasterize`: colour (harmonics of degree 3), alpha, depth and two more channels in one pass, all gradients, through autograd:
+
+{table(header, cells)}"""
+    if options.loss:
+        text += f"""
+`l1_ssim` on [3, px, px] with a mask, forward + backward:
+
+{table(["px", "ours", "plain PyTorch", "times faster"], time_loss(options))}"""
+    return text
+
+
+def main(options: BenchmarkOptions) -> None:
+    """Time what was asked for, and print or write it."""
+    torch.set_num_threads(options.threads)
+    if options.count:
+        for size in options.sizes:
+            rendering = Rendering(size)
+            (rendering.forward if options.count == "forward" else rendering.forward_backward)()
+        return
+    rows = time_rasterize(options)
+    if options.json:
+        print(json.dumps({"machine": machine(), "rows": rows}, indent=1))
+    elif options.markdown is not None:
+        options.markdown.write_text(page(options, rows))
+        print(options.markdown)
+    else:
+        print(page(options, rows))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(BenchmarkOptions))
