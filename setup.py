@@ -33,8 +33,8 @@ def cpu_copies() -> dict[str, list[str]]:
     """Return the instruction sets to compile for on this machine, and their flags."""
     copies = {"baseline": []}
     if platform.machine().lower() in ("x86_64", "amd64"):
-        copies["avx2"] = ["-mavx2", "-mfma"]
-        copies["avx512"] = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"]
+        copies["avx2"] = ["-mavx2", "-mfma", "-mbmi"]
+        copies["avx512"] = [*copies["avx2"], "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl"]
     return copies
 
 

@@ -124,7 +124,7 @@ class RasterizeCpu(torch.autograd.Function):
         if not all(map(math.isfinite, background.tolist())):
             raise ValueError(f"rasterize: background must be finite, got {background.tolist()}.")
         given = (means, quats, scales, opacities, sh, colors, features, background)
-        inputs = [None if x is None else x.detach().contiguous() for x in given]
+        inputs = [None if x is None else x.contiguous() for x in given]
         shape = (view.height, view.width)
         new = means.new_empty
         outputs = [new(3, *shape), new(1, *shape), new(1, *shape), new(features.shape[1], *shape)]
@@ -163,7 +163,8 @@ class RasterizeCpu(torch.autograd.Function):
         tensors = _RasterizeTensors(*(_address(x) for x in fields))
         arguments = (_Pointer(ctx.workspace.address), ctypes.byref(ctx.view), ctypes.byref(tensors))
         _run("rasterize", cpu_library().gaussian_head_rasterize_backward(*arguments))
-        return (None, *grad_inputs, torch.cat(grad_centres, 1) if grad_centres else None)
+        grad_means2d = torch.cat(grad_centres, 1) if len(grad_centres) == 2 else (*grad_centres, None)[0]
+        return (None, *grad_inputs, grad_means2d)
 
 
 class FusedL1Ssim(torch.autograd.Function):
@@ -177,7 +178,7 @@ class FusedL1Ssim(torch.autograd.Function):
         mask: Float[Tensor, "1 H W"] | None,
     ) -> tuple[Tensor, Tensor]:
         """Return mean |prediction - target| and mean SSIM."""
-        inputs = [None if x is None else x.detach().contiguous() for x in (prediction, target, mask)]
+        inputs = [None if x is None else x.contiguous() for x in (prediction, target, mask)]
         means = prediction.new_empty(2)
         maps = prediction.new_empty(3, *prediction.shape) if ctx.needs_input_grad[0] else None
         images = _images(*inputs, means, maps)

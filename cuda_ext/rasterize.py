@@ -147,7 +147,9 @@ def _check(
 
 def _check_tensor(name: str, value: Tensor, shape: tuple[int | None, ...], like: Tensor) -> None:
     """Refuse a tensor of another shape (None: any length), type or device than expected."""
-    fits = value.ndim == len(shape) and all(b is None or a == b for a, b in zip(value.shape, shape, strict=True))
+    fits = value.shape == shape or (
+        value.ndim == len(shape) and all(b in (None, a) for a, b in zip(value.shape, shape, strict=True))
+    )
     if not fits or value.dtype != like.dtype or value.device != like.device:
         expected = ["any" if length is None else length for length in shape]
         raise ValueError(

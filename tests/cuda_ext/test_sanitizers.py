@@ -28,8 +28,8 @@ FLAGS = [
 ]  # fmt: skip
 COPIES = {
     "baseline": [],
-    "avx2": ["-mavx2", "-mfma"],
-    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"],
+    "avx2": ["-mavx2", "-mfma", "-mbmi"],
+    "avx512": ["-mavx2", "-mfma", "-mbmi", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl"],
     "wide": ["-DSIMD_LANES=16"],
 }
 """How each copy is compiled; `wide` runs the sixteen-lane code of avx512 on any machine."""

@@ -67,7 +67,7 @@ struct Offset {
   SIMD_INLINE Offset(const Splat& s, fv dx, fv dy) {
     w = s.yy * dy;
     u = fma(all(s.xx), dx, s.yx * dy);
-    log2_alpha = fma(-w, w, fma(-u, u, all(s.log2_opacity)));
+    log2_alpha = fma(-u, u, fma(-w, w, all(s.log2_opacity)));
   }
 };
 
@@ -79,6 +79,7 @@ struct TileImage {
 };
 
 constexpr int32_t NEVER = 0x7fffffff;
+constexpr int AHEAD = 6;  // entries to fetch ahead of use: Gaussians lie anywhere in memory
 
 // Returns the blocks that lie outside the picture.
 SIMD_INLINE uint32_t start_tile(const Tile& tile, TileImage& image) {
@@ -110,6 +111,7 @@ struct Stretch {
     const float left = static_cast<float>(tile.left), top = static_cast<float>(tile.top);
     for (int k = 0; k < n; ++k) {
       gaussians[k] = entries[k].gaussian, blocks[k] = static_cast<int32_t>(entries[k].blocks << (32 - BLOCKS));
+      __builtin_prefetch(&ws.splats[entries[k + AHEAD < n ? k + AHEAD : k].gaussian]);
       splats[k] = ws.splats[entries[k].gaussian];
       splats[k].mean_x -= left, splats[k].mean_y -= top;
     }
@@ -224,6 +226,7 @@ struct TileGradient {
   alignas(64) float r[PIXELS], g[PIXELS], b[PIXELS];  // gradients on the picture
   alignas(64) float light[PIXELS];   // light that reaches the Gaussian looked at
   alignas(64) float behind[PIXELS];  // sum over what lies behind of weight times (gradient . channels)
+  alignas(64) float x[PIXELS], y[PIXELS];  // of the pixels' centres inside the tile
   alignas(64) int32_t end[PIXELS];
   int32_t block_end[BLOCKS], tile_end;  // past the last position that matters
 };
@@ -244,6 +247,7 @@ SIMD_INLINE void start_gradient(
     const int at = LANES * block;
     const fv r = load(state.r + at), g = load(state.g + at), b = load(state.b + at), light = load(state.light + at);
     background[0] += light * r, background[1] += light * g, background[2] += light * b;
+    store(state.x + at, block_x(block)), store(state.y + at, block_y(block));
     const fv seen = r * t.background[0] + g * t.background[1] + b * t.background[2];
     store(state.behind + at, light * (seen - load(state.behind + at)));
     int32_t furthest = 0;
@@ -268,7 +272,6 @@ void blend_tile_backward(
     load_tile(e < layout.depth ? t.grad_depth : t.grad_feature_map + (e - layout.depth) * plane, view, tile,
               planes + static_cast<size_t>(e) * PIXELS);
   }
-  constexpr uint32_t AHEAD = 6;  // entries to fetch ahead of use: Gaussians lie anywhere in memory
   for (uint32_t k = tile.end; k-- > tile.begin;) {
     const Entry entry = ws.entries[k], later = ws.entries[k >= tile.begin + AHEAD ? k - AHEAD : tile.begin];
     float* slot = &ws.slots[static_cast<size_t>(entry.slot) * layout.stride];
@@ -287,7 +290,7 @@ void blend_tile_backward(
     for (uint32_t blocks = entry.blocks; blocks != 0; blocks &= blocks - 1) {
       const int block = __builtin_ctz(blocks), at = LANES * block;
       if (state.block_end[block] <= position) continue;
-      const Offset o(s, block_x(block) - centre_x, block_y(block) - centre_y);
+      const Offset o(s, load(state.x + at) - centre_x, load(state.y + at) - centre_y);
       const iv taken = (o.log2_alpha >= LOG2_ALPHA_MIN) & (load(state.end + at) > position);
       const fv raw = keep(taken, exp2(o.log2_alpha)), alpha = min(raw, all(gs::ALPHA_MAX));
       const fv inverse = 1.0f / (1.0f - alpha), light = load(state.light + at) * inverse, weight = alpha * light;
