@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,12 +21,18 @@ from cuda_ext import _library, l1_ssim
 def missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Pretend that nothing was compiled."""
     monkeypatch.setattr(_library, "CPU_LIBRARY", tmp_path / "_operators_cpu.so")
+    monkeypatch.setattr(_library, "CUDA_LIBRARY", tmp_path / "_operators_cuda.so")
     monkeypatch.delenv(_library.ENVIRONMENT, raising=False)
-    for cached in (_library._load, _library._warn_once):
+    for cached in (_library._load, _library._load_cuda, _library._warn_once):
         cached.cache_clear()
     yield
-    for cached in (_library._load, _library._warn_once):
+    for cached in (_library._load, _library._load_cuda, _library._warn_once):
         cached.cache_clear()
+
+
+def setup_skips_cuda() -> bool:
+    """Whether setup.py leaves the CUDA operators out on this machine."""
+    return os.environ.get("GAUSSIAN_HEAD_CUDA") == "0" or shutil.which("nvcc") is None
 
 
 def pictures() -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,8 +74,40 @@ def test_environment_replaces_auto_only(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv(_library.ENVIRONMENT, "reference")
     assert _library.choose("auto", torch.zeros(1), "test") == "reference"
     monkeypatch.setenv(_library.ENVIRONMENT, "cuda")
-    with pytest.raises(NotImplementedError, match="no CUDA kernels yet"):
+    assert _library.choose("auto", torch.zeros(1), "test") == "reference"
+    monkeypatch.setenv(_library.ENVIRONMENT, "gpu")
+    with pytest.raises(ValueError, match="implementation must be one of .* got 'gpu'"):
         _library.choose("auto", torch.zeros(1), "test")
+
+
+class _OnGpu:
+    """As much of a tensor on a GPU as `choose` looks at."""
+
+    device = torch.device("cuda", 0)
+    dtype = torch.float32
+
+
+@pytest.mark.usefixtures("missing")
+def test_missing_cuda_library_falls_back_and_is_explained_when_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    choose = inspect.unwrap(_library.choose)
+    assert choose("auto", _OnGpu(), "test") == "reference"
+    assert "_operators_cuda.so is not in" in caplog.text
+    with pytest.raises(_library.LibraryMissingError, match="CUDA operators are missing .* nvcc"):
+        choose("cuda", _OnGpu(), "test")
+
+
+def test_cuda_takes_cuda_tensors_only() -> None:
+    with pytest.raises(ValueError, match="'cuda' takes float32 on cuda, got torch.float32 on cpu"):
+        _library.choose("cuda", torch.zeros(1), "test")
+
+
+@pytest.mark.skipif(setup_skips_cuda(), reason="no nvcc here, or GAUSSIAN_HEAD_CUDA=0")
+def test_cuda_library_loads_without_a_gpu_and_says_what_it_takes() -> None:
+    assert _library.cuda_library().gaussian_head_cuda_abi() == _library.CUDA_ABI
+    table = _library.CUDA_LIBRARY.with_suffix(".ptxas.txt").read_text().split("\n\n")[0].splitlines()
+    assert table[0].startswith("| kernel (bytes of shared memory) | sm_")
+    kernels = {line.split("_kernel")[0].strip("| ") for line in table[2:]}
+    assert kernels == {"project", "begin", "list", "sort", "blend", "blend_backward", "chain", "ssim", "mean", "ssim_backward"}
 
 
 def test_float64_goes_to_the_reference() -> None:
@@ -76,5 +117,8 @@ def test_float64_goes_to_the_reference() -> None:
 
 
 def test_importing_loads_nothing() -> None:
-    script = "import cuda_ext; from cuda_ext import _library; assert _library._load.cache_info().currsize == 0"
+    script = (
+        "import cuda_ext; from cuda_ext import _library\n"
+        "assert _library._load.cache_info().currsize == _library._load_cuda.cache_info().currsize == 0"
+    )
     subprocess.run([sys.executable, "-c", script], check=True)
