@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 TILE_PX = 16
 """Side of the square of pixels that a block of threads blends, 8 or 16: speed only."""
+LANES = False
+"""Whether a thread of backward takes a Gaussian of a tile instead of a pixel: speed only, more memory."""
 
 _SAVED, _FORWARD, _BACKWARD = range(3)
 """RasterizeMemory of csrc/rasterize/rasterize_cuda.h."""
@@ -42,7 +44,7 @@ class _RasterizeCudaView(ctypes.Structure):
         *((name, _Pointer) for name in ("viewmat", "K", "status")),
         ("near_plane", ctypes.c_float),
         *((name, ctypes.c_int32) for name in ("width", "height", "sh_degree", "sh_coefficients", "gaussians")),
-        *((name, ctypes.c_int32) for name in ("features", "tile", "pair_capacity", "device")),
+        *((name, ctypes.c_int32) for name in ("features", "tile", "lanes", "pair_capacity", "device")),
     )
 
 
@@ -234,7 +236,7 @@ class RasterizeCuda(torch.autograd.Function):
                     capacity = room.reserve(len(means))
                     saved = _draw(picture, camera, room, capacity, inputs, outputs)
                 room.ask(len(means))
-        ctx.picture, ctx.room, ctx.capacity, ctx.tile = picture, room, capacity, TILE_PX
+        ctx.picture, ctx.room, ctx.capacity, ctx.scheme = picture, room, capacity, (TILE_PX, LANES)
         ctx.means2d_columns = 0 if means2d is None else means2d.shape[1]
         ctx.save_for_backward(*inputs, *camera, saved)
         ctx.mark_non_differentiable(*outputs[4:])
@@ -250,7 +252,7 @@ class RasterizeCuda(torch.autograd.Function):
         grad_outputs = [None if g is None else g.contiguous() for g in grads[:4]]
         grad_inputs = [None if x is None else torch.empty_like(x) for x in inputs]
         grad_centres = [means.new_empty(len(means), 2) for _ in range(ctx.means2d_columns // 2)]
-        view = _view(ctx.picture, (viewmat, K), ctx.room, ctx.capacity, ctx.tile, inputs)
+        view = _view(ctx.picture, (viewmat, K), ctx.room, ctx.capacity, ctx.scheme, inputs)
         fields = (*inputs, *(None for _ in _OUTPUTS), *grad_outputs, *grad_inputs, *grad_centres)
         tensors = _RasterizeTensors(*(_address(x) for x in fields))
         with _guard(means.device):
@@ -260,12 +262,13 @@ class RasterizeCuda(torch.autograd.Function):
 
 
 def _view(
-    picture: Picture, camera: tuple[Tensor, Tensor], room: PairRoom, capacity: int, tile: int, inputs: list[Tensor | None]
+    picture: Picture, camera: tuple[Tensor, Tensor], room: PairRoom, capacity: int, scheme: tuple[int, bool],
+    inputs: list[Tensor | None],
 ) -> _RasterizeCudaView:
     means, sh, features = inputs[0], inputs[4], inputs[6]
     return _RasterizeCudaView(
         *(x.data_ptr() for x in (*camera, room.status.tensor)), picture.near, picture.width, picture.height,
-        picture.sh_degree, 0 if sh is None else sh.shape[1], len(means), features.shape[1], tile, capacity,
+        picture.sh_degree, 0 if sh is None else sh.shape[1], len(means), features.shape[1], *scheme, capacity,
         means.device.index or 0,
     )  # fmt: skip
 
@@ -286,7 +289,7 @@ def _draw(
     outputs: list[Tensor],
 ) -> Tensor:  # fmt: skip
     """Fill the outputs; returns the memory that backward needs."""
-    view = _view(picture, camera, room, capacity, TILE_PX, inputs)
+    view = _view(picture, camera, room, capacity, (TILE_PX, LANES), inputs)
     saved, scratch = _memory(view, _SAVED, inputs[0]), _memory(view, _FORWARD, inputs[0])
     tensors = _RasterizeTensors(*(_address(x) for x in (*inputs, *outputs)))
     _call("rasterize_forward", view, tensors, saved, scratch)

@@ -18,18 +18,18 @@ pytestmark = [
 MakeScene = Callable[..., Scene]
 
 
-@pytest.fixture(params=[8, 16])
-def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Run the test with tiles of each size."""
-    monkeypatch.setattr(_cuda, "TILE_PX", request.param)
-    return request.param
+@pytest.fixture(params=[(8, False), (16, False), (8, True), (16, True)], ids=["8", "16", "8 lanes", "16 lanes"])
+def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the test with tiles of each size, and each way of going backward."""
+    monkeypatch.setattr(_cuda, "TILE_PX", request.param[0])
+    monkeypatch.setattr(_cuda, "LANES", request.param[1])
 
 
 def on_gpu(scene: Scene) -> Scene:
     return {k: v.cuda() if isinstance(v, torch.Tensor) else v for k, v in scene.items()}
 
 
-@pytest.mark.usefixtures("tile")
+@pytest.mark.usefixtures("scheme")
 @pytest.mark.parametrize("features", [0, 2, 5, 23])
 @pytest.mark.parametrize("size", [(61, 45), (1, 1), (7, 130), (256, 256)])
 def test_equals_the_reference(make_scene: MakeScene, size: tuple[int, int], features: int) -> None:
@@ -49,7 +49,7 @@ def test_given_colors(make_scene: MakeScene) -> None:
     assert_views_agree(draw(scene, "cuda", device="cuda"), draw(scene, "reference", torch.float64))
 
 
-@pytest.mark.usefixtures("tile")
+@pytest.mark.usefixtures("scheme")
 @pytest.mark.skipif(not is_built(), reason="CPU operators not compiled")
 def test_a_whole_picture_equals_the_cpu(make_scene: MakeScene) -> None:
     """Of 20 000 Gaussians on 512 x 512 px. A few pixels may decide otherwise at a threshold."""
@@ -86,7 +86,7 @@ def test_degenerate_values_stay_finite(make_scene: MakeScene) -> None:
     assert all(torch.isfinite(grad).all() for grad in grads.values())
 
 
-@pytest.mark.usefixtures("tile")
+@pytest.mark.usefixtures("scheme")
 def test_repeats_give_the_same_bits(make_scene: MakeScene) -> None:
     scene = make_scene(5000, 300, 200, features=6)
     first = draw(scene, "cuda", device="cuda")

@@ -23,24 +23,24 @@ MakeScene = Callable[..., Scene]
 FORWARD, REVERSED, SHUFFLED = range(3)
 
 
-@pytest.fixture(params=[8, 16])
-def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Run the test with tiles of each size."""
-    monkeypatch.setattr(_cuda, "TILE_PX", request.param)
-    return request.param
+@pytest.fixture(params=[(8, False), (16, False), (8, True), (16, True)], ids=["8", "16", "8 lanes", "16 lanes"])
+def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the test with tiles of each size, and each way of going backward."""
+    monkeypatch.setattr(_cuda, "TILE_PX", request.param[0])
+    monkeypatch.setattr(_cuda, "LANES", request.param[1])
 
 
 def assert_agrees(scene: Scene) -> None:
     assert_views_agree(draw(scene, "cuda"), draw(scene, "reference", torch.float64))
 
 
-@pytest.mark.usefixtures("tile")
+@pytest.mark.usefixtures("scheme")
 @pytest.mark.parametrize("features", [0, 1, 4, 5, 23])
 def test_equals_the_reference(make_scene: MakeScene, features: int) -> None:
     assert_agrees(make_scene(150, features=features))
 
 
-@pytest.mark.usefixtures("tile")
+@pytest.mark.usefixtures("scheme")
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (7, 130), (33, 8)])
 def test_odd_sizes(make_scene: MakeScene, size: tuple[int, int]) -> None:
     assert_agrees(make_scene(150, *size, features=2))
@@ -62,7 +62,7 @@ def test_given_colors(make_scene: MakeScene) -> None:
     assert_agrees(scene)
 
 
-@pytest.mark.usefixtures("tile")
+@pytest.mark.usefixtures("scheme")
 def test_very_large_and_very_small_gaussians(make_scene: MakeScene) -> None:
     scene = make_scene(60)
     scene["scales"][:5] = 3.0
@@ -71,7 +71,7 @@ def test_very_large_and_very_small_gaussians(make_scene: MakeScene) -> None:
     assert_agrees(scene)
 
 
-@pytest.mark.usefixtures("tile")
+@pytest.mark.usefixtures("scheme")
 def test_stacked_opaque_layers(make_scene: MakeScene) -> None:
     scene = make_scene(200)
     scene["scales"] += 0.3
@@ -82,12 +82,12 @@ def test_stacked_opaque_layers(make_scene: MakeScene) -> None:
 def test_lists_longer_than_shared_memory(make_scene: MakeScene) -> None:
     """One tile with three runs to merge; many equal depths, whose order is that of the input."""
     scene = make_scene(4500, 16, 16)
-    scene["scales"] += 0.02
+    scene["scales"] += 0.5
     scene["means"][:, 2] = (scene["means"][:, 2] * 40).round() / 40
     scene["viewmat"][:3, :3] = torch.eye(3)
     scene["opacities"][:] = 0.006
     view, grads = draw(scene, "cuda")
-    assert view.n_contrib.max() > 1000
+    assert view.n_contrib.max() > 500
     expected, expected_grads = draw(scene, "cpu")
     assert (view.n_contrib != expected.n_contrib).sum() <= 2
     torch.testing.assert_close(view.color, expected.color, rtol=0, atol=2e-4)
@@ -131,7 +131,7 @@ def test_degenerate_values_stay_finite(make_scene: MakeScene) -> None:
     assert not grads["opacities"][8:17].any()
 
 
-@pytest.mark.usefixtures("tile")
+@pytest.mark.usefixtures("scheme")
 def test_any_order_of_threads_and_blocks_gives_the_same_bits(
     make_scene: MakeScene, emulated_cuda: ctypes.CDLL
 ) -> None:

@@ -12,19 +12,20 @@ import torch
 from cuda_ext import Rasterization, _cuda, rasterize
 from cuda_ext._library import is_built, is_cuda_built
 
+CUDA_SCHEMES = ("8 pixels", "16 pixels", "8 lanes", "16 lanes")
+"""Tiles' side, and what a thread of backward takes."""
 ALL = pytest.mark.parametrize(
     "implementation",
     [
         "reference",
         pytest.param("cpu", marks=pytest.mark.skipif(not is_built(), reason="operators not compiled")),
-        "cuda emulated 8",
-        "cuda emulated 16",
+        *(f"cuda {scheme} emulated" for scheme in CUDA_SCHEMES),
         *(
             pytest.param(
-                f"cuda {tile}",
+                f"cuda {scheme}",
                 marks=[pytest.mark.cuda, pytest.mark.skipif(not is_cuda_built(), reason="CUDA operators not compiled")],
             )
-            for tile in (8, 16)
+            for scheme in CUDA_SCHEMES
         ),
     ],
     indirect=True,
@@ -35,11 +36,12 @@ INPUTS = {"means": "means", "quats": "quats", "scales": "scales", "opacities": "
 
 @pytest.fixture
 def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Name of the implementation; sets the size of CUDA's tiles, and up the emulator where it is to run."""
-    name, *rest = request.param.split()
+    """Name of the implementation; sets CUDA's scheme, and up the emulator where it is to run."""
+    name, *scheme = request.param.split()
     if name == "cuda":
-        monkeypatch.setattr(_cuda, "TILE_PX", int(rest[-1]))
-    if "emulated" in rest:
+        monkeypatch.setattr(_cuda, "TILE_PX", int(scheme[0]))
+        monkeypatch.setattr(_cuda, "LANES", scheme[1] == "lanes")
+    if "emulated" in scheme:
         request.getfixturevalue("emulated_cuda")
         return "emulated"
     return name

@@ -9,19 +9,19 @@
 namespace {
 
 constexpr int PATCH_COLUMNS = 8, PATCH_ROWS = 4;  // a warp's pixels
-constexpr int COLORS = 4;                         // r g b depth
 
-// A thread's pixel. Threads outside the picture take part in barriers only.
+// Pixel `index` of the block's tile, patch by patch. Those outside the picture only take part in barriers.
 template <int TILE>
 struct Pixel {
   int left, top, x, y;  // the tile's corner; the pixel in the tile
   bool inside;
   size_t at;
-  CUDA_INLINE explicit Pixel(const RasterizeCudaView& view) {
+  CUDA_INLINE Pixel(const RasterizeCudaView& view, int index) {
     const int across = (view.width + TILE - 1) / TILE, tile = static_cast<int>(blockIdx.x);
+    const int patch = index / WARP, lane = index % WARP;
     left = tile % across * TILE, top = tile / across * TILE;
-    x = warp_index() % (TILE / PATCH_COLUMNS) * PATCH_COLUMNS + lane_index() % PATCH_COLUMNS;
-    y = warp_index() / (TILE / PATCH_COLUMNS) * PATCH_ROWS + lane_index() / PATCH_COLUMNS;
+    x = patch % (TILE / PATCH_COLUMNS) * PATCH_COLUMNS + lane % PATCH_COLUMNS;
+    y = patch / (TILE / PATCH_COLUMNS) * PATCH_ROWS + lane / PATCH_COLUMNS;
     inside = left + x < view.width && top + y < view.height;
     at = inside ? static_cast<size_t>(top + y) * view.width + left + x : 0;
   }
@@ -74,13 +74,21 @@ CUDA_INLINE int pass_feature() {  // first feature channel of this pass
   return FIRST ? 0 : FIRST_FEATURES + MORE_FEATURES * static_cast<int>(blockIdx.y);
 }
 
+// Where the state at the end of a tile's bucket is kept. A tile of n entries has at most n / BUCKET + 1 buckets, so tiles
+// never share one.
+template <int TILE>
+CUDA_INLINE float* checkpoint(const Saved& saved, uint32_t begin, uint32_t bucket, int channels) {
+  const size_t index = static_cast<size_t>(begin) / BUCKET + blockIdx.x + bucket;
+  return saved.checkpoints + index * static_cast<size_t>(1 + channels) * (TILE * TILE);
+}
+
 template <int TILE, bool FIRST, int CHANNELS>
 __global__ void __launch_bounds__(TILE* TILE) blend_kernel(RasterizeCudaView view, RasterizeTensors t, Saved saved) {
   constexpr int THREADS = TILE * TILE;
   __shared__ Footprint footprints[THREADS];
   __shared__ float channels[THREADS][CHANNELS];
   __shared__ uint32_t patches[THREADS];
-  const Pixel<TILE> pixel(view);
+  const Pixel<TILE> pixel(view, static_cast<int>(threadIdx.x));
   const uint32_t begin = saved.tile_begin[blockIdx.x], entries = saved.tile_begin[blockIdx.x + 1] - begin;
   const int first_feature = pass_feature<FIRST>();
   float light = 1.0f, sum[CHANNELS] = {};
@@ -99,6 +107,11 @@ __global__ void __launch_bounds__(TILE* TILE) blend_kernel(RasterizeCudaView vie
     __syncthreads();
     for (uint32_t group = 0; group < here; group += WARP) {
       if (__ballot_sync(WHOLE_WARP, !done) == 0) break;
+      if (FIRST && saved.checkpoints != nullptr && batch + group != 0) {
+        float* state = checkpoint<TILE>(saved, begin, (batch + group) / BUCKET - 1, CHANNELS) + threadIdx.x;
+        state[0] = light;
+        for (int c = 0; c < CHANNELS; ++c) state[(1 + c) * THREADS] = sum[c];
+      }
       const uint32_t candidate = group + static_cast<uint32_t>(lane_index());
       uint32_t left = __ballot_sync(WHOLE_WARP, candidate < here && (patches[candidate < here ? candidate : 0] >> warp_index() & 1));
       for (; left != 0 && !done; left &= left - 1) {
@@ -123,6 +136,7 @@ __global__ void __launch_bounds__(TILE* TILE) blend_kernel(RasterizeCudaView vie
     t.n_contrib[pixel.at] = count;
     saved.light[pixel.at] = light;
     saved.last[pixel.at] = last;
+    for (int c = 0; c < CHANNELS && saved.checkpoints != nullptr; ++c) saved.sums[c * plane + pixel.at] = sum[c];
   }
 #pragma unroll
   for (int c = FIRST ? COLORS : 0; c < CHANNELS; ++c) {
@@ -141,6 +155,7 @@ struct PixelGradient {
   int32_t last;
   size_t at, plane;
 
+  PixelGradient() = default;
   template <int TILE>
   CUDA_INLINE PixelGradient(
       const RasterizeCudaView& view, const RasterizeTensors& t, const Saved& saved, const Pixel<TILE>& pixel, int first_feature)
@@ -207,7 +222,7 @@ blend_backward_kernel(RasterizeCudaView view, RasterizeTensors t, Saved saved, B
   __shared__ uint32_t touched[WARPS];  // bit k: the warp has written partial[warp][k]
   __shared__ int32_t warp_last[WARPS];
   const int lane = lane_index(), warp = warp_index(), thread = static_cast<int>(threadIdx.x);
-  const Pixel<TILE> pixel(view);
+  const Pixel<TILE> pixel(view, static_cast<int>(threadIdx.x));
   const int first_feature = pass_feature<FIRST>();
   PixelGradient<FIRST> state(view, t, saved, pixel, first_feature);
   const uint32_t begin = saved.tile_begin[blockIdx.x], entries = saved.tile_begin[blockIdx.x + 1] - begin;

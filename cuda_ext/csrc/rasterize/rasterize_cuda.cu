@@ -2,6 +2,7 @@
 #include "rasterize_cuda.h"
 
 #include "blend_cuda.h"
+#include "blend_lanes_cuda.h"
 #include "project_cuda.h"
 #include "sort_cuda.h"
 
@@ -32,6 +33,9 @@ template <int TILE>
 int blend_backward(
     const RasterizeCudaView& view, const RasterizeTensors& t, const Saved& saved, const BackwardScratch& scratch, unsigned tiles,
     cudaStream_t stream) {
+  if (saved.checkpoints != nullptr) {
+    return launch(blend_lanes_backward_kernel<TILE>, dim3(tiles), LANES_THREADS, stream, view, t, saved, scratch);
+  }
   RETURN_IF_FAILED(launch(blend_backward_kernel<TILE, true>, dim3(tiles), TILE * TILE, stream, view, t, saved, scratch));
   const unsigned passes = static_cast<unsigned>(further_passes(view));
   if (passes == 0) return 0;

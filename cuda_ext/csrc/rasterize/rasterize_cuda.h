@@ -22,6 +22,7 @@ struct RasterizeCudaView {
   int32_t gaussians;        // N
   int32_t features;         // E
   int32_t tile;             // 8 or 16 px; results agree to rounding
+  int32_t lanes;            // 0: backward gives each thread a pixel; 1: a Gaussian (with at most 4 features); likewise
   int32_t pair_capacity;
   int32_t device;
 };

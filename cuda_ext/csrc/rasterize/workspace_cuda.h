@@ -19,9 +19,11 @@ struct alignas(16) Splat {
 
 // Per pair: v u w uu uw ww r g b depth |x| |y|, then the features (|.|: absolute contributions to the projected centre).
 constexpr int MOMENTS = 12;
+constexpr int COLORS = 4;  // r g b depth
 // Feature channels that ride along in the first pass of blending, and in each further one.
 constexpr int FIRST_FEATURES = 4, MORE_FEATURES = 16;
 constexpr int PROJECT_THREADS = 256;
+constexpr int BUCKET = 32;  // entries of a tile's list between two checkpoints
 
 // Deals out memory in blocks aligned to 256 bytes; from address 0 it only counts.
 struct Arena {
@@ -35,13 +37,18 @@ struct Arena {
 };
 
 struct Layout {
-  size_t gaussians, pixels, tiles, pairs, slot_floats;
+  size_t gaussians, pixels, tiles, tile_pixels, pairs, slot_floats;
+  size_t channels;     // of the first pass
+  size_t checkpoints;  // 0 unless a thread of backward is to take a Gaussian
   explicit Layout(const RasterizeCudaView& view)
       : gaussians(static_cast<size_t>(view.gaussians)),
         pixels(static_cast<size_t>(view.width) * static_cast<size_t>(view.height)),
         tiles(static_cast<size_t>((view.width + view.tile - 1) / view.tile) * ((view.height + view.tile - 1) / view.tile)),
+        tile_pixels(static_cast<size_t>(view.tile) * static_cast<size_t>(view.tile)),
         pairs(static_cast<size_t>(view.pair_capacity)),
-        slot_floats(static_cast<size_t>(MOMENTS + view.features)) {}
+        slot_floats(static_cast<size_t>(MOMENTS + view.features)),
+        channels(view.features == 0 ? COLORS : COLORS + FIRST_FEATURES),
+        checkpoints(view.lanes != 0 && view.features <= FIRST_FEATURES ? pairs / BUCKET + tiles : 0) {}
 };
 
 // A Gaussian in a tile's list, front to back: its index in the low half, the pair's slot in the high half.
@@ -57,6 +64,8 @@ struct Saved {
   Entry* entries;        // [pairs] by tile
   float* light;          // [H, W] left over
   int32_t* last;         // [H, W] list position of the last Gaussian blended, or -1
+  float* checkpoints;    // [checkpoints, 1 + channels, pixels of a tile] light and sums at the end of each bucket; or null
+  float* sums;           // [channels, H, W] without the background; only with checkpoints
   size_t bytes;
   Saved(const Layout& n, void* memory) {
     Arena arena{reinterpret_cast<uintptr_t>(memory)};
@@ -68,6 +77,8 @@ struct Saved {
     entries = arena.take<Entry>(n.pairs);
     light = arena.take<float>(n.pixels);
     last = arena.take<int32_t>(n.pixels);
+    checkpoints = n.checkpoints == 0 ? nullptr : arena.take<float>(n.checkpoints * (1 + n.channels) * n.tile_pixels);
+    sums = n.checkpoints == 0 ? nullptr : arena.take<float>(n.channels * n.pixels);
     bytes = arena.at - reinterpret_cast<uintptr_t>(memory);
   }
 };
