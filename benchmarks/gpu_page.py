@@ -2,8 +2,8 @@
 
     python benchmarks/gpu_page.py FOLDER
 
-FOLDER holds steps.tsv (name, status, seconds, detail), machine.txt, and, as far as the steps got, ptxas.txt, benchmark.json
-and the steps' logs.
+FOLDER holds steps.tsv (name, status, seconds, detail), machine.txt and, as far as the steps got, ptxas.txt and
+benchmark.json.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def page(folder: Path) -> tuple[str, dict]:
     benchmark = folder / "benchmark.json"
     if benchmark.is_file():
         record["benchmark"] = json.loads(benchmark.read_text())
-        parts += ["## Times", "GPU time between two events, medians of interleaved rounds.", benchmark_table(record["benchmark"])]
+        parts += ["## Times", "GPU time between two events, medians.", benchmark_table(record["benchmark"])]
     registers = folder / "ptxas.txt"
     if registers.is_file():
         record["registers"] = registers.read_text().split("\n\n")[0].splitlines()
-        parts += ["## Registers / bytes spilled", "By compute capability, as ptxas reports them.", "\n".join(record["registers"])]
+        parts += ["## Registers / bytes of stack / bytes spilled", "As ptxas reports them.", "\n".join(record["registers"])]
     return "\n\n".join(parts) + "\n", record
 
 

@@ -1,10 +1,10 @@
-"""Times the CUDA operators and a step of training, alone and inside a CUDA graph, with gsplat beside where it is installed.
+"""Times the CUDA operators and a step of training, eager and in a CUDA graph, beside gsplat where it is installed.
 
     python benchmarks/rasterize_cuda.py --json FILE
 
 Every round times every variant once, so that a change of the GPU's clock meets all of them; medians over the rounds, in
-microseconds of GPU time between two CUDA events. `--once` draws one small picture and its gradients, for a memory checker;
-`--device cpu` goes through everything untimed with plain PyTorch, to try this program where there is no GPU.
+microseconds of GPU time between two CUDA events. `--once` draws one small picture and its gradients, for a memory
+checker; `--device cpu` goes through everything on a CPU, to try this program where there is no GPU.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def training(scene: dict[str, Tensor | int]) -> Step:
 
     def step() -> object:
         view = rasterize(
-            raw["means"], raw["quats"], raw["log_scales"].exp(), raw["opacity_logits"].sigmoid(), **camera, sh=raw["sh"],
-            means2d=means2d,
+            raw["means"], raw["quats"], raw["log_scales"].exp(), raw["opacity_logits"].sigmoid(), **camera,
+            sh=raw["sh"], means2d=means2d,
         )  # fmt: skip
         l1, ssim = l1_ssim(view.color, target)
         optimizer.zero_grad()

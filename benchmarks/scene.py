@@ -16,8 +16,8 @@ HEAD_M = (0.075, 0.105, 0.09)
 def make_scene(gaussians: int, px: int, device: str, seed: int = 0) -> dict[str, Tensor | int]:
     """Return arguments of `rasterize`: a noisy shell of a head (80 %), shoulders (10 %) and a wall (10 %).
 
-    Each axis of a Gaussian is log-uniform in 0.5-3 px on the picture, the wall's in 1.5-4; opacity uniform in 0.05-0.99;
-    harmonics of degree 3; a square picture.
+    Each axis of a Gaussian is log-uniform in 0.5-3 px on the picture, the wall's in 1.5-4; opacity uniform in
+    0.05-0.99; harmonics of degree 3; a square picture.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -30,8 +30,8 @@ def make_scene(gaussians: int, px: int, device: str, seed: int = 0) -> dict[str,
     length = 1 + 0.02 * torch.randn(len(direction), 1, generator=generator)
     length += 0.25 * torch.exp(-to_nose.square().sum(1, keepdim=True) / 0.06)
     head = direction * torch.tensor(HEAD_M) * length
-    shoulders = torch.cat([uniform(-0.14, 0.14, few, 1), uniform(-0.16, -0.11, few, 1), uniform(-0.05, 0.05, few, 1)], 1)
-    wall = torch.cat([uniform(-0.2, 0.2, few, 2), uniform(-0.2, -0.18, few, 1)], 1)
+    shoulders = torch.tensor([0.28, 0.05, 0.1]) * uniform(-0.5, 0.5, few, 3) - torch.tensor([0, 0.135, 0])
+    wall = torch.tensor([0.4, 0.4, 0.02]) * uniform(-0.5, 0.5, few, 3) - torch.tensor([0, 0, 0.19])
     focal = 0.5 * px / math.tan(math.radians(FIELD_OF_VIEW_DEG) / 2)
     axes_px = torch.exp(uniform(math.log(0.5), math.log(3.0), gaussians, 3))
     axes_px[gaussians - few :] = torch.exp(uniform(math.log(1.5), math.log(4.0), few, 3))

@@ -91,7 +91,7 @@ def _run(operator: str, code: int) -> None:
 
 
 class _Status:
-    """Two counters on the device, which the host learns some time after it asked: most pairs, pictures that did not fit."""
+    """Two counters on the device, most pairs and pictures that did not fit, of which the host learns without waiting."""
 
     def __init__(self, device: torch.device) -> None:
         self.tensor = torch.zeros(2, dtype=torch.int32, device=device)
@@ -178,8 +178,8 @@ def _room(device: torch.device, picture: Picture) -> PairRoom:
     if key not in _rooms:
         if _is_capturing():
             raise RuntimeError(
-                f"rasterize: a picture of {picture.width} x {picture.height} px was never drawn on {device} before; draw "
-                "one (run the step once) before capturing a CUDA graph, so that the room it needs is known."
+                f"rasterize: no picture of {picture.width} x {picture.height} px was drawn on {device} yet; run the "
+                "step once before capturing a CUDA graph, so that the room it needs is known."
             )
         _rooms[key] = PairRoom(device)
     return _rooms[key]
@@ -264,7 +264,7 @@ class RasterizeCuda(torch.autograd.Function):
 def _view(
     picture: Picture, camera: tuple[Tensor, Tensor], room: PairRoom, capacity: int, scheme: tuple[int, bool],
     inputs: list[Tensor | None],
-) -> _RasterizeCudaView:
+) -> _RasterizeCudaView:  # fmt: skip
     means, sh, features = inputs[0], inputs[4], inputs[6]
     return _RasterizeCudaView(
         *(x.data_ptr() for x in (*camera, room.status.tensor)), picture.near, picture.width, picture.height,

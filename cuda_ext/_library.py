@@ -18,9 +18,7 @@ CUDA_LIBRARY = Path(__file__).with_name("_operators_cuda.so")
 HOW_TO_BUILD = (
     "build it with `pip install .` or, in a checkout, `python setup.py build_ext --inplace` (needs a C++ compiler)"
 )
-HOW_TO_BUILD_CUDA = (
-    "build it where CUDA's compiler nvcc is found: `pip install .` or, in a checkout, `python setup.py build_ext --inplace`"
-)
+HOW_TO_BUILD_CUDA = "build it where nvcc is found: `pip install .`, in a checkout `python setup.py build_ext --inplace`"
 ABI = 1
 """Version of the C interface; raised together with the one in csrc/dispatch.cpp."""
 CUDA_ABI = 1

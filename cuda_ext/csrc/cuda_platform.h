@@ -47,19 +47,25 @@ inline unsigned blocks_for(size_t items, int threads) {
   return static_cast<unsigned>((items + static_cast<size_t>(threads) - 1) / static_cast<size_t>(threads));
 }
 
-// Sums v[0..15] over a warp, each in a fixed order: the lanes 2 i and 2 i + 1 return the total of v[i]. Half of the values
-// change lanes in each step, so it takes 16 shuffles instead of 5 for each value. v is used up.
-CUDA_INLINE float warp_totals(float v[16]) {
-  const int lane = lane_index();
+// Lanes that differ in bit 2 HALF share 2 HALF values: each keeps the sums of one half. A template, so that v stays in
+// registers.
+template <int HALF>
+CUDA_INLINE void share_totals(float v[16]) {
+  const bool upper = (lane_index() & 2 * HALF) != 0;
 #pragma unroll
-  for (int half = 8; half > 0; half /= 2) {
-    const bool upper = (lane & 2 * half) != 0;
-#pragma unroll
-    for (int i = 0; i < half; ++i) {
-      const float give = upper ? v[i] : v[i + half], keep = upper ? v[i + half] : v[i];
-      v[i] = keep + __shfl_xor_sync(WHOLE_WARP, give, 2 * half);
-    }
+  for (int i = 0; i < HALF; ++i) {
+    const float give = upper ? v[i] : v[i + HALF], keep = upper ? v[i + HALF] : v[i];
+    v[i] = keep + __shfl_xor_sync(WHOLE_WARP, give, 2 * HALF);
   }
+}
+
+// Sums v[0..15] over a warp, each in a fixed order: the lanes 2 i and 2 i + 1 return the total of v[i]. As half of the
+// values change lanes in each step, it takes 16 shuffles, not 5 for each value. v is used up.
+CUDA_INLINE float warp_totals(float v[16]) {
+  share_totals<8>(v);
+  share_totals<4>(v);
+  share_totals<2>(v);
+  share_totals<1>(v);
   return v[0] + __shfl_xor_sync(WHOLE_WARP, v[0], 1);
 }
 

@@ -1,6 +1,6 @@
-"""The CUDA kernels, compiled for the emulator, against the float64 oracle: no GPU is needed to know that they are right.
+"""The CUDA kernels, compiled for the emulator, against the float64 oracle: it takes no GPU to know that they are right.
 
-The recorded cases are run through them by tests/parity. What an emulator cannot tell: speed, and what nvcc makes of them.
+The recorded cases go through them in tests/parity. What an emulator cannot tell: speed, and what nvcc makes of them.
 """
 
 from __future__ import annotations
@@ -132,9 +132,7 @@ def test_degenerate_values_stay_finite(make_scene: MakeScene) -> None:
 
 
 @pytest.mark.usefixtures("scheme")
-def test_any_order_of_threads_and_blocks_gives_the_same_bits(
-    make_scene: MakeScene, emulated_cuda: ctypes.CDLL
-) -> None:
+def test_any_order_of_threads_and_blocks_gives_the_same_bits(make_scene: MakeScene, emulated_cuda: ctypes.CDLL) -> None:
     scene = make_scene(300, 75, 50, features=6)
     results = []
     for order in (FORWARD, FORWARD, REVERSED, SHUFFLED):

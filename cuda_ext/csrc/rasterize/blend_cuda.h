@@ -235,6 +235,7 @@ blend_backward_kernel(RasterizeCudaView view, RasterizeTensors t, Saved saved, B
   const int32_t furthest = warp_max(state.last);
   if (FIRST) {
     float v[16] = {};
+#pragma unroll
     for (int c = 0; c < 3; ++c) v[c] = state.light * state.channel[c];
     const float total = warp_totals(v);
     if (lane % 2 == 0) partial[warp][0][lane / 2] = total;

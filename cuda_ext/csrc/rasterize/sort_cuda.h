@@ -6,7 +6,7 @@
 
 namespace {
 
-constexpr int SCAN_THREADS = 1024, SORT_THREADS = 256;
+constexpr int SCAN_THREADS = 512, SORT_THREADS = 256;
 constexpr int SORT_ROOM = 2048;  // entries sorted in shared memory, 16 KB; a power of two
 constexpr unsigned long long MOST_PAIRS = 0x7fffffff;
 
