@@ -54,7 +54,7 @@ def page(folder: Path) -> tuple[str, dict]:
     registers = folder / "ptxas.txt"
     if registers.is_file():
         record["registers"] = registers.read_text().split("\n\n")[0].splitlines()
-        parts += ["## Registers / bytes of stack / bytes spilled", "As ptxas reports them.", "\n".join(record["registers"])]
+        parts += ["## Registers / bytes of stack / bytes spilled", "\n".join(record["registers"])]
     return "\n\n".join(parts) + "\n", record
 
 

@@ -4,7 +4,7 @@
 
 Every round times every variant once, so that a change of the GPU's clock meets all of them; medians over the rounds, in
 microseconds of GPU time between two CUDA events. `--once` draws one small picture and its gradients, for a memory
-checker; `--device cpu` goes through everything on a CPU, to try this program where there is no GPU.
+checker; `--quick --device cpu` goes through everything on a CPU, to try this program where there is no GPU.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from scene import make_scene
@@ -28,6 +29,16 @@ LEAVES = ("means", "quats", "scales", "opacities", "sh")
 WARM_UP = 5
 ROUNDS = 30
 Step = Callable[[], object]
+
+
+class Scheme(NamedTuple):
+    """How the kernels divide the work; see cuda_ext/_cuda.py."""
+
+    tile: int
+    lanes: bool
+
+
+SCHEMES = tuple(Scheme(tile, lanes) for lanes in (False, True) for tile in (8, 16))
 
 
 def drawing(scene: dict[str, Tensor | int], backward: bool) -> Step:
@@ -130,17 +141,16 @@ def variants(gaussians: int, px: int, device: str) -> dict[str, Step]:
     """Return everything to time at one size."""
     scene = make_scene(gaussians, px, device)
     steps: dict[str, Step] = {}
-    for tile in (8, 16) if device == "cuda" else (16,):
-        with_tile = {
-            f"forward, tile {tile}": drawing(scene, backward=False),
-            f"forward + backward, tile {tile}": drawing(scene, backward=True),
-            f"training step, tile {tile}": training(scene),
-        }
-        for name, step in with_tile.items():
-            steps[name] = at_tile(step, tile)
+    for scheme in SCHEMES:
+        for name, step in (
+            ("forward", drawing(scene, backward=False)),
+            ("forward + backward", drawing(scene, backward=True)),
+            ("training step", training(scene)),
+        ):
+            label = f"{name}, {scheme.tile} px, a thread per {'Gaussian' if scheme.lanes else 'pixel'}"
+            steps[label] = with_scheme(step, scheme)
             if device == "cuda":
-                _cuda.TILE_PX = tile
-                steps[f"{name}, graph"] = captured(step)
+                steps[f"{label}, graph"] = captured(steps[label])
     steps["loss"] = loss(px, device)
     if device == "cuda":
         steps["loss, graph"] = captured(steps["loss"])
@@ -150,14 +160,14 @@ def variants(gaussians: int, px: int, device: str) -> dict[str, Step]:
     return steps
 
 
-def at_tile(step: Step, tile: int) -> Step:
-    """Return the step with tiles of `tile` px."""
+def with_scheme(step: Step, scheme: Scheme) -> Step:
+    """Return the step as the kernels of a scheme do it."""
 
-    def with_tile() -> object:
-        _cuda.TILE_PX = tile
+    def run() -> object:
+        _cuda.TILE_PX, _cuda.LANES = scheme
         return step()
 
-    return with_tile
+    return run
 
 
 def microseconds(step: Step, device: str) -> float:
@@ -195,13 +205,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--once", action="store_true", help="draw one small picture and its gradients, untimed")
+    parser.add_argument("--quick", action="store_true", help="one small size, one round")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     options = parser.parse_args()
     if options.once:
         drawing(make_scene(2_000, 130, options.device), backward=True)()
         loss(70, options.device)()
         return
-    sizes, rounds = (SIZES, ROUNDS) if options.device == "cuda" else (((300, 48),), 1)
+    sizes, rounds = (((300, 48),), 1) if options.quick else (SIZES, ROUNDS)
     machine = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
     report = {"machine": machine, "torch": torch.__version__, "rounds": rounds, "sizes": []}
     for gaussians, px in sizes:

@@ -91,7 +91,7 @@ def _run(operator: str, code: int) -> None:
 
 
 class _Status:
-    """Two counters on the device, most pairs and pictures that did not fit, of which the host learns without waiting."""
+    """Two counters on the device, most pairs and pictures without room; the host learns of them without waiting."""
 
     def __init__(self, device: torch.device) -> None:
         self.tensor = torch.zeros(2, dtype=torch.int32, device=device)

@@ -114,9 +114,11 @@ GS_HD Offset<T> offset_at(const Whitening<T>& l, T log2_opacity, T dx, T dy) {
   return {u, w, fma(-w, w, fma(-u, u, log2_opacity))};
 }
 
-// Blends a visible Gaussian into one pixel: returns false, and changes nothing, if too little light would be left.
-GS_HD bool blend_step(float log2_alpha, float& light, float& weight) {
-  const float alpha = min(exp2(log2_alpha), ALPHA_MAX), absorbed = alpha * light, left = light - absorbed;
+// Blends a visible Gaussian into one pixel (T is a single number): returns false, and changes nothing, if too little light
+// would be left.
+template <class T>
+GS_HD bool blend_step(T log2_alpha, T& light, T& weight) {
+  const T alpha = min(exp2(log2_alpha), ALPHA_MAX), absorbed = alpha * light, left = light - absorbed;
   if (!(left >= TRANSMITTANCE_MIN)) return false;
   light = left, weight = absorbed;
   return true;
@@ -124,11 +126,12 @@ GS_HD bool blend_step(float log2_alpha, float& light, float& weight) {
 
 // Undoes blend_step from the back. `value`: the Gaussian's channels times the pixel's gradients; `behind`: the sum of weight
 // times value over what lies behind. Returns dL/dpower.
-GS_HD float blend_step_backward(float log2_alpha, float value, float& light, float& behind, float& weight) {
-  const float raw = exp2(log2_alpha), alpha = min(raw, ALPHA_MAX), inverse = 1.0f / (1.0f - alpha);
+template <class T>
+GS_HD T blend_step_backward(T log2_alpha, T value, T& light, T& behind, T& weight) {
+  const T raw = exp2(log2_alpha), alpha = min(raw, ALPHA_MAX), inverse = 1.0f / (1.0f - alpha);
   light = light * inverse;
   weight = alpha * light;
-  const float grad_alpha = fma(light, value, -(behind * inverse));
+  const T grad_alpha = fma(light, value, -(behind * inverse));
   behind = fma(weight, value, behind);
   return raw <= ALPHA_MAX ? raw * grad_alpha : 0.0f;
 }

@@ -1,9 +1,10 @@
 // Runs the CUDA sources of cuda_ext/csrc on a CPU, for tests: `g++ -x c++ -I tests/cuda_ext/emulate -c rasterize_cuda.cu`.
 //
-// One block at a time; each thread of it is a fiber that runs until it waits at a barrier or a warp operation. Memory
-// shared by the block is filled with NaNs before each block. emulate_order() chooses in which order threads and blocks
-// run: results that depend on it come from a missing barrier or an order that was taken for granted. A barrier that not
-// all threads reach is an error (code 719), as are warp operations of less than 32 lanes.
+// One block at a time; each thread of it is a fiber that runs until it waits at a barrier or a warp operation, and each
+// warp runs as far as it gets before the next one does. Memory shared by the block is filled with NaNs before each block.
+// emulate_order() chooses in which order lanes, warps and blocks run: results that depend on it come from a missing
+// barrier or an order that was taken for granted. A barrier that not all threads reach is an error (code 719), as are
+// warp operations of less than 32 lanes.
 #pragma once
 
 #include <setjmp.h>
@@ -172,20 +173,34 @@ inline void start_block(unsigned threads) {
   }
 }
 
-// Runs the threads of one block to their ends; false if they wait for each other for ever.
+// Runs a warp as far as it gets without the others; returns how many of its threads moved.
+inline unsigned run_warp(unsigned warp, unsigned seed) {
+  const std::vector<unsigned> lanes = ordered(LANES, seed);
+  unsigned moved = 0, before;
+  do {
+    before = moved;
+    for (const unsigned lane : lanes) {
+      const unsigned thread = warp * LANES + lane;
+      if (fibers()[thread].status != Status::READY) continue;
+      resume(thread);
+      ++moved;
+    }
+  } while (moved > before);
+  return moved;
+}
+
+// Runs the threads of one block to their ends; false if they wait for each other for ever. Warps get as far ahead of each
+// other as barriers let them, which is what brings missing ones to light.
 inline bool run_block(unsigned threads, unsigned seed) {
   start_block(threads);
-  const std::vector<unsigned> indices = ordered(threads, seed);
-  unsigned finished = 0;
-  while (finished < threads) {
-    bool moved = false;
-    for (const unsigned thread : indices) {
-      if (fibers()[thread].status != Status::READY) continue;
-      moved = true;
-      resume(thread);
-      if (fibers()[thread].status == Status::FINISHED) ++finished;
-    }
-    if (!moved) return false;
+  const std::vector<unsigned> warps = ordered(threads / LANES, seed);
+  unsigned moved = 1;
+  while (moved != 0) {
+    moved = 0;
+    for (const unsigned warp : warps) moved += run_warp(warp, seed);
+  }
+  for (unsigned i = 0; i < threads; ++i) {
+    if (fibers()[i].status != Status::FINISHED) return false;
   }
   return true;
 }
