@@ -27,6 +27,9 @@ TILE_PX = 16
 LANES = False
 """Whether a thread of backward takes a Gaussian of a tile instead of a pixel: speed only, more memory."""
 
+MOST_PAIRS = 2**30
+"""Pairs of Gaussian and tile that a picture may have room for; 32 bits count them."""
+
 _SAVED, _FORWARD, _BACKWARD = range(3)
 """RasterizeMemory of csrc/rasterize/rasterize_cuda.h."""
 _HINTS = {
@@ -142,7 +145,11 @@ class PairRoom:
         return self._gaussians == 0
 
     def reserve(self, gaussians: int) -> int:
-        """Return for how many pairs to make room."""
+        """Return for how many pairs to make room.
+
+        Raises:
+            ValueError: More than can be counted.
+        """
         if not _is_capturing() and (answer := self.status.answer()) is not None and self.learn(answer, self._asked_for):
             logger.warning(
                 "rasterize: a picture of %d pairs of Gaussian and tile did not fit; it showed the background only and "
@@ -152,6 +159,11 @@ class PairRoom:
         wanted = self.FIRST_GUESS * gaussians
         if not self.is_new:
             wanted = int(self.SPARE * self._pairs * max(1.0, gaussians / self._gaussians))
+        if wanted > MOST_PAIRS:
+            raise ValueError(
+                f"rasterize: the Gaussians need room for {wanted} pairs of Gaussian and tile, more than {MOST_PAIRS}; "
+                "make them smaller or fewer, or the picture."
+            )
         return (wanted // self.STEP + 1) * self.STEP
 
     def ask(self, gaussians: int) -> None:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 import torch
 from torch import Tensor
 
-from cuda_ext import Rasterization, l1_ssim, rasterize
+from cuda_ext import Rasterization, _cuda, l1_ssim, rasterize
 
 Scene = dict[str, Tensor]
 LEAVES = ("means", "quats", "scales", "opacities", "sh", "colors", "features", "background", "means2d")
+
+
+def every_scheme(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Set each way that the CUDA kernels can divide the work, one after the other; gives its name."""
+    for lanes in (False, True):
+        for tile in (8, 16):
+            monkeypatch.setattr(_cuda, "TILE_PX", tile)
+            monkeypatch.setattr(_cuda, "LANES", lanes)
+            yield f"{tile} px, {'lanes' if lanes else 'pixels'}"
 
 
 def draw(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from agreement import Scene, assert_same_bits, assert_views_agree, draw, loss_and_gradient
+from agreement import Scene, assert_same_bits, assert_views_agree, draw, every_scheme, loss_and_gradient
 
 from cuda_ext import _cuda, check_pair_room, rasterize
 from cuda_ext._library import is_built, is_cuda_built
@@ -18,23 +18,19 @@ pytestmark = [
 MakeScene = Callable[..., Scene]
 
 
-@pytest.fixture(params=[(8, False), (16, False), (8, True), (16, True)], ids=["8", "16", "8 lanes", "16 lanes"])
-def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the test with tiles of each size, and each way of going backward."""
-    monkeypatch.setattr(_cuda, "TILE_PX", request.param[0])
-    monkeypatch.setattr(_cuda, "LANES", request.param[1])
-
-
 def on_gpu(scene: Scene) -> Scene:
     return {k: v.cuda() if isinstance(v, torch.Tensor) else v for k, v in scene.items()}
 
 
-@pytest.mark.usefixtures("scheme")
 @pytest.mark.parametrize("features", [0, 2, 5, 23])
-@pytest.mark.parametrize("size", [(61, 45), (1, 1), (7, 130), (256, 256)])
-def test_equals_the_reference(make_scene: MakeScene, size: tuple[int, int], features: int) -> None:
+@pytest.mark.parametrize("size", [(61, 45), (1, 1), (7, 130), (160, 128)])
+def test_equals_the_reference(
+    make_scene: MakeScene, size: tuple[int, int], features: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene = make_scene(200, *size, features=features)
-    assert_views_agree(draw(scene, "cuda", device="cuda"), draw(scene, "reference", torch.float64))
+    expected = draw(scene, "reference", torch.float64)
+    for _scheme in every_scheme(monkeypatch):
+        assert_views_agree(draw(scene, "cuda", device="cuda"), expected)
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
@@ -49,22 +45,22 @@ def test_given_colors(make_scene: MakeScene) -> None:
     assert_views_agree(draw(scene, "cuda", device="cuda"), draw(scene, "reference", torch.float64))
 
 
-@pytest.mark.usefixtures("scheme")
 @pytest.mark.skipif(not is_built(), reason="CPU operators not compiled")
-def test_a_whole_picture_equals_the_cpu(make_scene: MakeScene) -> None:
+def test_a_whole_picture_equals_the_cpu(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 20 000 Gaussians on 512 x 512 px. A few pixels may decide otherwise at a threshold."""
     scene = make_scene(20_000, 512, 512, features=2)
     scene["scales"] *= 0.2
-    view, grads = draw(scene, "cuda", device="cuda")
     expected, expected_grads = draw(scene, "cpu")
-    differs = int((view.n_contrib != expected.n_contrib).sum())
-    assert differs <= 50
-    for name in ("color", "alpha", "features"):
-        error = (getattr(view, name) - getattr(expected, name)).abs().amax(0)
-        assert int((error > 2e-5).sum()) <= 2 * differs, name
-        assert error.max() < 0.05, name
-    for name, grad in expected_grads.items():
-        assert (grads[name] - grad).norm() <= 2e-3 * grad.norm(), name
+    for _scheme in every_scheme(monkeypatch):
+        view, grads = draw(scene, "cuda", device="cuda")
+        differs = int((view.n_contrib != expected.n_contrib).sum())
+        assert differs <= 50
+        for name in ("color", "alpha", "features"):
+            error = (getattr(view, name) - getattr(expected, name)).abs().amax(0)
+            assert int((error > 1e-4).sum()) <= 2 * differs, name
+            assert error.max() < 0.05, name
+        for name, grad in expected_grads.items():
+            assert (grads[name] - grad).norm() <= 2e-3 * grad.norm(), name
 
 
 @pytest.mark.parametrize("features", [0, 3])
@@ -86,19 +82,20 @@ def test_degenerate_values_stay_finite(make_scene: MakeScene) -> None:
     assert all(torch.isfinite(grad).all() for grad in grads.values())
 
 
-@pytest.mark.usefixtures("scheme")
-def test_repeats_give_the_same_bits(make_scene: MakeScene) -> None:
-    scene = make_scene(5000, 300, 200, features=6)
-    first = draw(scene, "cuda", device="cuda")
-    for _ in range(5):
-        assert_same_bits(draw(scene, "cuda", device="cuda"), first)
+def test_repeats_give_the_same_bits(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    for features in (2, 6):
+        scene = make_scene(5000, 300, 200, features=features)
+        for _scheme in every_scheme(monkeypatch):
+            first = draw(scene, "cuda", device="cuda")
+            for _ in range(5):
+                assert_same_bits(draw(scene, "cuda", device="cuda"), first)
 
 
 def test_a_million_gaussians(make_scene: MakeScene) -> None:
     scene = make_scene(1_000_000, 512, 512)
     scene["scales"] *= 0.1
     view, grads = draw(scene, "cuda", device="cuda")
-    assert view.alpha.mean() > 0.9
+    assert view.alpha.mean() > 0.5
     assert all(torch.isfinite(grad).all() for grad in grads.values())
     if is_built():
         expected, _ = draw(scene, "cpu")
@@ -163,7 +160,7 @@ def test_a_graph_needs_a_first_picture(make_scene: MakeScene, monkeypatch: pytes
     scene = on_gpu(make_scene(10, 30, 20))
     monkeypatch.setattr(_cuda, "_rooms", {})
     monkeypatch.setattr(_cuda, "_is_capturing", lambda: True)
-    with pytest.raises(RuntimeError, match="before capturing a CUDA graph"):
+    with pytest.raises(RuntimeError, match="step once before capturing a CUDA graph"):
         rasterize(**scene)
 
 

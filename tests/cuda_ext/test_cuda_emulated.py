@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from agreement import Scene, assert_same_bits, assert_views_agree, draw, loss_and_gradient
+from agreement import Scene, assert_same_bits, assert_views_agree, draw, every_scheme, loss_and_gradient
 from emulated_cuda import build
 from torch import Tensor
 
@@ -23,27 +23,24 @@ MakeScene = Callable[..., Scene]
 FORWARD, REVERSED, SHUFFLED = range(3)
 
 
-@pytest.fixture(params=[(8, False), (16, False), (8, True), (16, True)], ids=["8", "16", "8 lanes", "16 lanes"])
-def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the test with tiles of each size, and each way of going backward."""
-    monkeypatch.setattr(_cuda, "TILE_PX", request.param[0])
-    monkeypatch.setattr(_cuda, "LANES", request.param[1])
-
-
 def assert_agrees(scene: Scene) -> None:
     assert_views_agree(draw(scene, "cuda"), draw(scene, "reference", torch.float64))
 
 
-@pytest.mark.usefixtures("scheme")
+def assert_every_scheme_agrees(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = draw(scene, "reference", torch.float64)
+    for _scheme in every_scheme(monkeypatch):
+        assert_views_agree(draw(scene, "cuda"), expected)
+
+
 @pytest.mark.parametrize("features", [0, 1, 4, 5, 23])
-def test_equals_the_reference(make_scene: MakeScene, features: int) -> None:
-    assert_agrees(make_scene(150, features=features))
+def test_equals_the_reference(make_scene: MakeScene, features: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_every_scheme_agrees(make_scene(150, features=features), monkeypatch)
 
 
-@pytest.mark.usefixtures("scheme")
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (7, 130), (33, 8)])
-def test_odd_sizes(make_scene: MakeScene, size: tuple[int, int]) -> None:
-    assert_agrees(make_scene(150, *size, features=2))
+def test_odd_sizes(make_scene: MakeScene, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_every_scheme_agrees(make_scene(150, *size, features=2), monkeypatch)
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
@@ -62,21 +59,19 @@ def test_given_colors(make_scene: MakeScene) -> None:
     assert_agrees(scene)
 
 
-@pytest.mark.usefixtures("scheme")
-def test_very_large_and_very_small_gaussians(make_scene: MakeScene) -> None:
+def test_very_large_and_very_small_gaussians(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = make_scene(60)
     scene["scales"][:5] = 3.0
     scene["scales"][5:20] = 1e-9
     scene["scales"][20:30, 1] = 1.5
-    assert_agrees(scene)
+    assert_every_scheme_agrees(scene, monkeypatch)
 
 
-@pytest.mark.usefixtures("scheme")
-def test_stacked_opaque_layers(make_scene: MakeScene) -> None:
+def test_stacked_opaque_layers(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = make_scene(200)
     scene["scales"] += 0.3
     scene["opacities"][:] = 1.0
-    assert_agrees(scene)
+    assert_every_scheme_agrees(scene, monkeypatch)
 
 
 def test_lists_longer_than_shared_memory(make_scene: MakeScene) -> None:
@@ -131,15 +126,19 @@ def test_degenerate_values_stay_finite(make_scene: MakeScene) -> None:
     assert not grads["opacities"][8:17].any()
 
 
-@pytest.mark.usefixtures("scheme")
-def test_any_order_of_threads_and_blocks_gives_the_same_bits(make_scene: MakeScene, emulated_cuda: ctypes.CDLL) -> None:
+def test_any_order_of_threads_and_blocks_gives_the_same_bits(
+    make_scene: MakeScene, emulated_cuda: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene = make_scene(300, 75, 50, features=6)
-    results = []
-    for order in (FORWARD, FORWARD, REVERSED, SHUFFLED):
-        emulated_cuda.emulate_order(order)
-        results.append(draw(scene, "cuda"))
-    for result in results[1:]:
-        assert_same_bits(result, results[0])
+    few = make_scene(300, 75, 50, features=2)
+    for _scheme in every_scheme(monkeypatch):
+        for each in (scene, few):
+            results = []
+            for order in (FORWARD, FORWARD, REVERSED, SHUFFLED):
+                emulated_cuda.emulate_order(order)
+                results.append(draw(each, "cuda"))
+            for result in results[1:]:
+                assert_same_bits(result, results[0])
 
 
 def test_first_picture_without_room_is_drawn_again(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +184,18 @@ def test_room_grows_with_the_number_of_gaussians(make_scene: MakeScene, caplog: 
     for n in (50, 500, 100):
         assert draw(make_scene(n), "cuda")[0].alpha.any()
     assert not caplog.records
+
+
+def test_more_pairs_than_can_be_counted_are_refused(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cuda, "MOST_PAIRS", 10)
+    with pytest.raises(ValueError, match="room for 800 pairs .* smaller or fewer"):
+        draw(make_scene(100), "cuda")
+
+
+def test_a_graph_needs_a_first_picture(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cuda, "_is_capturing", lambda: True)
+    with pytest.raises(RuntimeError, match="step once before capturing a CUDA graph"):
+        draw(make_scene(10), "cuda")
 
 
 def test_near_must_be_positive(make_scene: MakeScene) -> None:
