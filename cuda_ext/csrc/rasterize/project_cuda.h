@@ -7,19 +7,63 @@
 namespace {
 
 constexpr int CHAIN_THREADS = 128, SH_MOST = 16;
+constexpr uint32_t ALONE = 32;  // tiles or pairs of a Gaussian that a single thread takes; a warp shares more
 
-// Calls visit(tile) for every tile that a Gaussian meets, row by row: the same tiles whenever it is called.
-template <class Visit>
-CUDA_INLINE void for_tiles(const RasterizeCudaView& view, const Splat& s, const Visit& visit) {
-  const gs::Ellipse<float> e = gs::ellipse(gs::Whitening<float>{s.xx, s.yx, s.yy});
-  const uint32_t across = static_cast<uint32_t>((view.width + view.tile - 1) / view.tile);
-  const uint32_t tile = static_cast<uint32_t>(view.tile);
-  for (uint32_t y = s.tiles_y & 0xffff; y < s.tiles_y >> 16; ++y) {
-    for (uint32_t x = s.tiles_x & 0xffff; x < s.tiles_x >> 16; ++x) {
-      const float left = static_cast<float>(x * tile) - s.mean_x, top = static_cast<float>(y * tile) - s.mean_y;
-      if (gs::meets(e, s.log2_opacity, left, top, view.tile, view.tile)) visit(y * across + x);
-    }
+// A Gaussian's rectangle of tiles, row by row.
+struct TileWalk {
+  gs::Ellipse<float> ellipse;
+  float mean_x, mean_y, log2_opacity;
+  uint32_t first_x, first_y, columns, count, across, side;
+  CUDA_INLINE TileWalk(const RasterizeCudaView& view, const Splat& s)
+      : ellipse(gs::ellipse(gs::Whitening<float>{s.xx, s.yx, s.yy})), mean_x(s.mean_x), mean_y(s.mean_y),
+        log2_opacity(s.log2_opacity), first_x(s.tiles_x & 0xffff), first_y(s.tiles_y & 0xffff),
+        columns((s.tiles_x >> 16) - first_x), count(columns * ((s.tiles_y >> 16) - first_y)),
+        across(static_cast<uint32_t>((view.width + view.tile - 1) / view.tile)), side(static_cast<uint32_t>(view.tile)) {}
+
+  // Whether the Gaussian meets tile `i` of the rectangle: the same answer whenever it is asked. `tile` is its index.
+  CUDA_INLINE bool meets(uint32_t i, uint32_t* tile) const {
+    const uint32_t x = first_x + i % columns, y = first_y + i / columns;
+    *tile = y * across + x;
+    const int pixels = static_cast<int>(side);
+    const float left = static_cast<float>(x * side) - mean_x, top = static_cast<float>(y * side) - mean_y;
+    return gs::meets(ellipse, log2_opacity, left, top, pixels, pixels);
   }
+};
+
+CUDA_INLINE Splat broadcast(const Splat& s, int lane) {
+  Splat copy = s;
+  copy.mean_x = __shfl_sync(WHOLE_WARP, s.mean_x, lane), copy.mean_y = __shfl_sync(WHOLE_WARP, s.mean_y, lane);
+  copy.xx = __shfl_sync(WHOLE_WARP, s.xx, lane), copy.yx = __shfl_sync(WHOLE_WARP, s.yx, lane);
+  copy.yy = __shfl_sync(WHOLE_WARP, s.yy, lane), copy.log2_opacity = __shfl_sync(WHOLE_WARP, s.log2_opacity, lane);
+  copy.tiles_x = __shfl_sync(WHOLE_WARP, s.tiles_x, lane), copy.tiles_y = __shfl_sync(WHOLE_WARP, s.tiles_y, lane);
+  return copy;
+}
+
+// Calls visit(owner, tile, rank) for every tile that the lanes' Gaussians meet, rank counting those of the owning lane; returns
+// how many the caller's own one meets. A whole warp walks over large rectangles together. All lanes call it; a Gaussian that
+// is not drawn has an empty rectangle.
+template <class Visit>
+CUDA_INLINE uint32_t for_tiles(const RasterizeCudaView& view, const Splat& s, const Visit& visit) {
+  const TileWalk own(view, s);
+  const int lane = lane_index();
+  uint32_t met = 0, tile;
+  for (uint32_t i = 0; i < own.count && own.count <= ALONE; ++i) {
+    if (own.meets(i, &tile)) visit(lane, tile, met++);
+  }
+  for (uint32_t large = __ballot_sync(WHOLE_WARP, own.count > ALONE); large != 0; large &= large - 1) {
+    const int owner = __ffs(static_cast<int>(large)) - 1;
+    const TileWalk walk(view, broadcast(s, owner));
+    uint32_t found = 0;
+    for (uint32_t first = 0; first < walk.count; first += WARP) {
+      const uint32_t i = first + static_cast<uint32_t>(lane);
+      const bool hit = i < walk.count && walk.meets(i, &tile);
+      const uint32_t hits = __ballot_sync(WHOLE_WARP, hit);
+      if (hit) visit(owner, tile, found + static_cast<uint32_t>(__popc(hits & ((1u << lane) - 1))));
+      found += static_cast<uint32_t>(__popc(hits));
+    }
+    if (lane == owner) met = found;
+  }
+  return met;
 }
 
 CUDA_INLINE void sh_color(const RasterizeCudaView& view, const float* sh, const gs::Direction<float>& d, float rgb[3]) {
@@ -36,45 +80,39 @@ CUDA_INLINE void sh_color(const RasterizeCudaView& view, const float* sh, const 
   for (int c = 0; c < 3; ++c) rgb[c] = max(rgb[c], 0.0f);
 }
 
-// Writes Gaussian i's radius and, if it can be seen, its splat; returns how many tiles it meets.
-CUDA_INLINE uint32_t project_one(
-    const RasterizeCudaView& view, const RasterizeTensors& t, const Saved& saved, const ForwardScratch& scratch,
-    const gs::Camera& camera, size_t i) {
+// Writes Gaussian i's radius; returns its splat without colour, whose rectangle of tiles is empty if it cannot be seen.
+CUDA_INLINE Splat project_one(const RasterizeCudaView& view, const RasterizeTensors& t, const gs::Camera& camera, size_t i) {
+  Splat s = {};
   t.radii[i] = 0;
   const float* m = t.means + 3 * i;
   const gs::Projection<float> p = gs::project(camera, m, t.quats + 4 * i, t.scales + 3 * i);
   const float z = camera.rotation[6] * m[0] + camera.rotation[7] * m[1] + camera.rotation[8] * m[2] + camera.translation[2];
   // NaN fails every comparison, so a Gaussian with one is dropped.
-  if (!(z > camera.near_plane && p.xx < 1e30f && p.yy < 1e30f && p.determinant < 1e36f)) return 0;
+  if (!(z > camera.near_plane && p.xx < 1e30f && p.yy < 1e30f && p.determinant < 1e36f)) return s;
   t.radii[i] = gs::visible_radius(p.mean_x, p.mean_y, gs::three_sigma(p), view.width, view.height);
   const float opacity = t.opacities[i];
-  if (!(opacity >= gs::ALPHA_MIN)) return 0;
+  if (!(opacity >= gs::ALPHA_MIN)) return s;
   const gs::Whitening<float> l = gs::whiten(p, gs::WHITEN_SCALE);
-  Splat s;
   s.mean_x = p.mean_x, s.mean_y = p.mean_y, s.depth = p.z;
   s.xx = l.xx, s.yx = l.yx, s.yy = l.yy, s.log2_opacity = log2f(opacity);
   // The ellipse of alpha = 1/255 as d^T Sigma^-1 d <= reach.
   const float reach = (s.log2_opacity - gs::LOG2_ALPHA_MIN) / gs::HALF_LOG2_E;
   const gs::Range x = gs::tile_range(p.mean_x, sqrt(reach * p.xx) + 0.01f, view.width, view.tile);
   const gs::Range y = gs::tile_range(p.mean_y, sqrt(reach * p.yy) + 0.01f, view.height, view.tile);
-  if (x.first >= x.end || y.first >= y.end) return 0;
+  if (x.first >= x.end || y.first >= y.end) return s;
   s.tiles_x = static_cast<uint32_t>(x.first) | static_cast<uint32_t>(x.end) << 16;
   s.tiles_y = static_cast<uint32_t>(y.first) | static_cast<uint32_t>(y.end) << 16;
-  uint32_t pairs = 0;
-  for_tiles(view, s, [&](uint32_t tile) {
-    atomicAdd(scratch.tile_pairs + tile, 1u);
-    ++pairs;
-  });
-  if (pairs == 0) return 0;
+  return s;
+}
+
+CUDA_INLINE void color_one(const RasterizeCudaView& view, const RasterizeTensors& t, const gs::Camera& camera, size_t i, Splat& s) {
   float rgb[3];
   if (t.sh == nullptr) {
     for (int c = 0; c < 3; ++c) rgb[c] = t.colors[3 * i + c];
   } else {
-    sh_color(view, t.sh + 3 * i * view.sh_coefficients, gs::view_direction(camera, m), rgb);
+    sh_color(view, t.sh + 3 * i * view.sh_coefficients, gs::view_direction(camera, t.means + 3 * i), rgb);
   }
   s.r = rgb[0], s.g = rgb[1], s.b = rgb[2];
-  saved.splats[i] = s;
-  return pairs;
 }
 
 __global__ void __launch_bounds__(PROJECT_THREADS)
@@ -83,27 +121,65 @@ project_kernel(RasterizeCudaView view, RasterizeTensors t, Saved saved, ForwardS
   if (threadIdx.x == 0) camera = read_camera(view);
   __syncthreads();
   const size_t i = static_cast<size_t>(blockIdx.x) * PROJECT_THREADS + threadIdx.x;
-  uint32_t pairs = 0, total;
-  if (i < static_cast<size_t>(view.gaussians)) {
-    pairs = project_one(view, t, saved, scratch, camera, i);
-    saved.pair_count[i] = pairs;
+  const bool mine = i < static_cast<size_t>(view.gaussians);
+  Splat s = {};
+  if (mine) s = project_one(view, t, camera, i);
+  const uint32_t pairs = for_tiles(view, s, [&](int, uint32_t tile, uint32_t) { atomicAdd(scratch.tile_pairs + tile, 1u); });
+  if (mine) saved.pair_count[i] = pairs;
+  if (pairs != 0) {
+    color_one(view, t, camera, i, s);
+    saved.splats[i] = s;
   }
+  uint32_t total;
   block_exclusive_sum<PROJECT_THREADS>(pairs, &total);
   if (threadIdx.x == 0) scratch.block_pairs[blockIdx.x] = total;
 }
 
-// A Gaussian's slots summed in order; its features' sums go straight to grad_features.
-CUDA_INLINE void sum_slots(
-    const RasterizeCudaView& view, const RasterizeTensors& t, const float* slot, uint32_t pairs, size_t i, float total[MOMENTS]) {
-  const int stride = MOMENTS + view.features;
-  for (int k = 0; k < MOMENTS; ++k) total[k] = 0.0f;
+// Slots summed in order by one thread; the features' sums go straight to grad_features.
+CUDA_INLINE void sum_alone(int features, const float* slot, uint32_t pairs, float* grad_features, float total[MOMENTS]) {
+  const size_t stride = static_cast<size_t>(MOMENTS + features);
   for (uint32_t pair = 0; pair < pairs; ++pair) {
-    for (int k = 0; k < MOMENTS; ++k) total[k] += slot[static_cast<size_t>(pair) * stride + k];
+    for (int k = 0; k < MOMENTS; ++k) total[k] += slot[pair * stride + k];
   }
-  for (int e = 0; e < view.features; ++e) {
+  for (int e = 0; e < features; ++e) {
     float sum = 0.0f;
-    for (uint32_t pair = 0; pair < pairs; ++pair) sum += slot[static_cast<size_t>(pair) * stride + MOMENTS + e];
-    t.grad_features[i * view.features + e] = sum;
+    for (uint32_t pair = 0; pair < pairs; ++pair) sum += slot[pair * stride + MOMENTS + e];
+    grad_features[e] = sum;
+  }
+}
+
+// The same for a Gaussian with many slots, by a whole warp, for lane `owner`.
+CUDA_INLINE void sum_together(
+    int features, const float* slot, uint32_t pairs, int owner, float* grad_features, float total[MOMENTS]) {
+  const int columns = MOMENTS + features;
+  for (int first = 0; first < columns; first += 16) {
+    float v[16] = {};
+    for (uint32_t pair = static_cast<uint32_t>(lane_index()); pair < pairs; pair += WARP) {
+      const float* row = slot + static_cast<size_t>(pair) * columns + first;
+#pragma unroll
+      for (int c = 0; c < 16; ++c) v[c] += first + c < columns ? row[c] : 0.0f;
+    }
+    const float sum = warp_totals(v);
+#pragma unroll
+    for (int c = 0; c < 16; ++c) {
+      const float value = __shfl_sync(WHOLE_WARP, sum, 2 * c);
+      if (lane_index() != owner) continue;
+      if (c < MOMENTS && first == 0) total[c] = value;
+      else if (first + c < columns) grad_features[first + c - MOMENTS] = value;
+    }
+  }
+}
+
+// The sums of a Gaussian's slots. All lanes of a warp call it, those without a Gaussian of their own (`mine`) too.
+CUDA_INLINE void sum_slots(
+    int features, const float* slots, uint32_t begin, uint32_t pairs, bool mine, float* grad_features, float total[MOMENTS]) {
+  const size_t stride = static_cast<size_t>(MOMENTS + features);
+  for (int k = 0; k < MOMENTS; ++k) total[k] = 0.0f;
+  if (mine && pairs <= ALONE) sum_alone(features, slots + begin * stride, pairs, grad_features, total);
+  for (uint32_t many = __ballot_sync(WHOLE_WARP, pairs > ALONE); many != 0; many &= many - 1) {
+    const int owner = __ffs(static_cast<int>(many)) - 1;
+    const uint32_t from = __shfl_sync(WHOLE_WARP, begin, owner), count = __shfl_sync(WHOLE_WARP, pairs, owner);
+    sum_together(features, slots + from * stride, count, owner, grad_features, total);
   }
 }
 
@@ -193,12 +269,12 @@ chain_kernel(RasterizeCudaView view, RasterizeTensors t, Saved saved, BackwardSc
   for (int k = 0; k < SH_MOST; ++k) basis[threadIdx.x][k] = 0.0f;
   __syncthreads();
   const size_t first = static_cast<size_t>(blockIdx.x) * CHAIN_THREADS, i = first + threadIdx.x;
-  float rgb[3] = {};
-  if (i < static_cast<size_t>(view.gaussians)) {
-    const uint32_t pairs = *saved.drawn == 0 ? 0 : saved.pair_count[i];
-    float total[MOMENTS];
-    const float* slot = pairs == 0 ? nullptr : scratch.slots + static_cast<size_t>(saved.pair_begin[i]) * (MOMENTS + view.features);
-    sum_slots(view, t, slot, pairs, i, total);
+  const bool mine = i < static_cast<size_t>(view.gaussians);
+  const uint32_t pairs = mine && *saved.drawn != 0 ? saved.pair_count[i] : 0;
+  float rgb[3] = {}, total[MOMENTS];
+  const uint32_t begin = pairs == 0 ? 0 : saved.pair_begin[i];
+  sum_slots(view.features, scratch.slots, begin, pairs, mine, t.grad_features + i * view.features, total);
+  if (mine) {
     if (pairs == 0) {
       clear_one(t, i);
     } else {

@@ -46,20 +46,26 @@ begin_kernel(RasterizeCudaView view, Saved saved, ForwardScratch scratch, size_t
 // Deals the pairs out to their tiles: an entry is (depth, slot) until it is sorted.
 __global__ void __launch_bounds__(PROJECT_THREADS)
 list_kernel(RasterizeCudaView view, Saved saved, ForwardScratch scratch) {
+  __shared__ uint32_t begins[PROJECT_THREADS], depths[PROJECT_THREADS];
   const size_t i = static_cast<size_t>(blockIdx.x) * PROJECT_THREADS + threadIdx.x;
   const bool mine = i < static_cast<size_t>(view.gaussians);
   const uint32_t pairs = mine ? saved.pair_count[i] : 0;
   uint32_t total;
-  uint32_t slot = scratch.block_pairs[blockIdx.x] + block_exclusive_sum<PROJECT_THREADS>(pairs, &total);
-  if (*saved.drawn == 0 || !mine) return;
-  saved.pair_begin[i] = slot;
-  if (pairs == 0) return;
-  const Splat s = saved.splats[i];
-  const Entry depth = static_cast<Entry>(__float_as_uint(s.depth)) << 32;  // bits of positive floats order like the floats
-  for_tiles(view, s, [&](uint32_t tile) {
+  const uint32_t begin = scratch.block_pairs[blockIdx.x] + block_exclusive_sum<PROJECT_THREADS>(pairs, &total);
+  if (*saved.drawn == 0) return;
+  Splat s = {};
+  if (pairs != 0) s = saved.splats[i];
+  if (mine) saved.pair_begin[i] = begin;
+  const uint32_t depth = __float_as_uint(s.depth);  // bits of positive floats order like the floats
+  // Every lane's, since a warp may list the tiles of one Gaussian together.
+  const int warp_first = static_cast<int>(threadIdx.x) - lane_index();
+  begins[threadIdx.x] = begin, depths[threadIdx.x] = depth;
+  __syncwarp();
+  for_tiles(view, s, [&](int owner, uint32_t tile, uint32_t rank) {
     const uint32_t place = saved.tile_begin[tile] + atomicSub(scratch.tile_pairs + tile, 1u) - 1u;
-    saved.entries[place] = depth | slot;
-    scratch.pair_gaussian[slot++] = static_cast<uint32_t>(i);
+    const uint32_t slot = begins[warp_first + owner] + rank;
+    saved.entries[place] = static_cast<Entry>(depths[warp_first + owner]) << 32 | slot;
+    scratch.pair_gaussian[slot] = static_cast<uint32_t>(blockIdx.x * PROJECT_THREADS + warp_first + owner);
   });
 }
 

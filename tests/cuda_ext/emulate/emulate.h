@@ -251,11 +251,16 @@ T __shfl_up_sync(unsigned, T value, unsigned by) {
   return emulate::from_bits<T>(emulate::exchange(emulate::to_bits(value))[lane >= by ? lane - by : lane]);
 }
 template <class T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return emulate::from_bits<T>(emulate::exchange(emulate::to_bits(value))[lane]);
+}
+template <class T>
 T __shfl_down_sync(unsigned, T value, unsigned by) {
   const unsigned lane = threadIdx.x % emulate::LANES;
   return emulate::from_bits<T>(emulate::exchange(emulate::to_bits(value))[lane + by < emulate::LANES ? lane + by : lane]);
 }
 inline void __syncwarp() { emulate::exchange(0); }
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 inline unsigned __float_as_uint(float value) { return emulate::from_bits<unsigned>(emulate::to_bits(value)); }
 
