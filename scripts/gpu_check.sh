@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Build, test, check and time the CUDA operators on this machine in eight minutes at most; write docs/gpu.md and docs/gpu.json.
-# A step that fails is reported and the next one runs. $OUT, if set, is a folder that receives the pages and the logs too.
+# A step that fails is reported and the next one runs. $OUT, if set, is a folder that receives the pages and the steps' logs.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 require_args 0 "usage: scripts/gpu_check.sh    (PYTHON=/path/to/python3 chooses the interpreter)" "$@"
@@ -67,19 +67,21 @@ fi
 [[ ! -f ${library%.so}.ptxas.txt ]] || cp -- "${library%.so}.ptxas.txt" "$work/ptxas.txt"
 
 if [[ -z $gpu ]]; then
-  for name in tests benchmark memcheck racecheck train; do skip "$name" "no GPU"; done
+  for name in tests benchmark memcheck racecheck synccheck train; do skip "$name" "no GPU"; done
 else
   options=(-m cuda -q -p no:cacheprovider -o filterwarnings=default)
   "$python" -c 'import beartype' 2>/dev/null || options+=(-o addopts=--strict-markers)
   run_step tests 150 "$python" -m pytest "${options[@]}" tests/cuda_ext tests/parity
   run_step benchmark 90 "$python" benchmarks/rasterize_cuda.py --json "$work/benchmark.json"
-  for tool in memcheck racecheck; do
+  export PYTORCH_NO_CUDA_MEMORY_CACHING=1 # every tensor a block of its own, or memcheck could not see past its end
+  for tool in memcheck racecheck synccheck; do
     if command -v compute-sanitizer >/dev/null; then
-      run_step "$tool" 60 compute-sanitizer --tool "$tool" --error-exitcode 1 "$python" benchmarks/rasterize_cuda.py --once
+      run_step "$tool" 45 compute-sanitizer --tool "$tool" --error-exitcode 1 "$python" benchmarks/rasterize_cuda.py --once
     else
       skip "$tool" "no compute-sanitizer"
     fi
   done
+  unset PYTORCH_NO_CUDA_MEMORY_CACHING
   if "$python" -m gaussian_head.train all --help 2>/dev/null | grep -q -- --device; then
     subject=$work/subject
     run_step subject 60 "$python" -m data_utils.synthetic "$subject"
@@ -92,6 +94,7 @@ fi
 
 "$python" benchmarks/gpu_page.py "$work"
 if [[ -n ${OUT:-} ]]; then
-  cp -- docs/gpu.md docs/gpu.json "$work"/*.log "$OUT"
+  cp -- docs/gpu.md docs/gpu.json "$OUT"
+  find "$work" -name '*.log' -exec tail -n +1 -- {} + >"$OUT/gpu_check.log"
 fi
 exit "$failed"

@@ -18,7 +18,7 @@ from cuda_ext import _cuda, _library
 
 ROOT = Path(__file__).resolve().parent.parent
 EMULATOR = ROOT / "tests/cuda_ext/emulate"
-FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-U_FORTIFY_SOURCE", "-Wno-unknown-pragmas", "-Werror", "-x", "c++")
+FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-U_FORTIFY_SOURCE", "-Wno-unknown-pragmas", "-x", "c++")
 
 
 def build(sources: list[Path], target: Path) -> None:
@@ -57,7 +57,7 @@ def emulated_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def emulated_cuda(emulated_library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ctypes.CDLL]:
-    """Make `implementation="cuda"` run the emulated kernels on CPU tensors."""
+    """Make `implementation="cuda"` run the emulated kernels on CPU tensors, in memory that is full of NaNs before."""
     monkeypatch.setattr(_library, "CUDA_LIBRARY", emulated_library)
     monkeypatch.setattr(_cuda, "_stream", lambda _device: 0)
     monkeypatch.setattr(_cuda, "_guard", lambda _device: nullcontext())
@@ -71,6 +71,8 @@ def emulated_cuda(emulated_library: Path, monkeypatch: pytest.MonkeyPatch) -> It
     for module in ("cuda_ext.rasterize", "cuda_ext.ssim"):
         monkeypatch.setattr(importlib.import_module(module), "choose", choose)
     _library._load_cuda.cache_clear()
+    torch.use_deterministic_algorithms(True, warn_only=True)  # fills whatever torch.empty gives
     yield _library.cuda_library()
+    torch.use_deterministic_algorithms(False)
     _library.cuda_library().emulate_order(0)
     _library._load_cuda.cache_clear()

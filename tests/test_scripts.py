@@ -162,7 +162,8 @@ def test_gpu_check_goes_on_after_a_failure_and_writes_its_page(house: Path, tmp_
     assert re.search(r"\| benchmark \| passed \| \d+ \| did: benchmarks/rasterize_cuda.py --json .* \|", page)
     assert "| train | skipped |" in page
     assert "not yet run" not in page
-    assert {path.name for path in out.iterdir()} >= {"gpu.md", "gpu.json", "tests.log", "benchmark.log"}
+    assert {path.name for path in out.iterdir()} == {"gpu.md", "gpu.json", "gpu_check.log"}
+    assert "3 failed, 7 passed" in (out / "gpu_check.log").read_text()
 
 
 def test_demo_names_a_missing_video(house: Path) -> None:
