@@ -16,7 +16,7 @@ from agreement import Scene, assert_same_bits, assert_views_agree, draw, every_s
 from emulated_cuda import build
 from torch import Tensor
 
-from cuda_ext import _cuda, check_pair_room
+from cuda_ext import _cuda, check_pair_room, rasterize
 
 pytestmark = pytest.mark.usefixtures("emulated_cuda")
 MakeScene = Callable[..., Scene]
@@ -41,6 +41,30 @@ def test_equals_the_reference(make_scene: MakeScene, features: int, monkeypatch:
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (7, 130), (33, 8)])
 def test_odd_sizes(make_scene: MakeScene, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     assert_every_scheme_agrees(make_scene(150, *size, features=2), monkeypatch)
+
+
+@pytest.mark.parametrize("picture", ["color", "alpha", "depth", "features"])
+def test_a_loss_of_one_picture_alone(make_scene: MakeScene, picture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients that autograd does not hand over stand for zeros; a second backward gives the same."""
+    scene = make_scene(80, features=6)
+    names = ("means", "opacities", "features", "background")
+
+    def gradients(implementation: str, dtype: torch.dtype) -> list[list[Tensor]]:
+        given = {k: v.to(dtype) if isinstance(v, Tensor) else v for k, v in scene.items()}
+        leaves = {name: given[name].requires_grad_() for name in names}
+        view = rasterize(**{**given, **leaves}, implementation=implementation)
+        loss = getattr(view, picture).square().sum()
+        found = [torch.autograd.grad(loss, leaves.values(), retain_graph=True, allow_unused=True) for _ in range(2)]
+        return [
+            [torch.zeros_like(x) if g is None else g for g, x in zip(f, leaves.values(), strict=True)] for f in found
+        ]
+
+    expected = gradients("reference", torch.float64)[0]
+    for _scheme in every_scheme(monkeypatch):
+        first, second = gradients("cuda", torch.float32)
+        for name, a, b, true in zip(names, first, second, expected, strict=True):
+            assert (a - true).norm() <= 2e-5 * true.norm() + 1e-9, name
+            assert torch.equal(a, b), name
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])

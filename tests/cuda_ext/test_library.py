@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import logging
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cuda_ext import _library, l1_ssim
+from cuda_ext import _cuda, _library, l1_ssim
 
 
 @pytest.fixture
@@ -114,6 +115,14 @@ def test_float64_goes_to_the_reference() -> None:
     assert _library.choose("auto", torch.zeros(1, dtype=torch.float64), "test") == "reference"
     with pytest.raises(ValueError, match="takes float32 on cpu"):
         _library.choose("cpu", torch.zeros(1, dtype=torch.float64), "test")
+
+
+@pytest.mark.skipif(setup_skips_cuda() or torch.cuda.is_available(), reason="no nvcc here, or a GPU")
+def test_a_kernel_without_a_gpu_is_an_error_that_is_explained() -> None:
+    images = _cuda._SsimCudaImages(channels=1, width=1, height=1)
+    code = _library.cuda_library().gaussian_head_cuda_l1_ssim_forward(ctypes.byref(images), None)
+    with pytest.raises(RuntimeError, match=r"l1_ssim: CUDA error \d+, .*(driver|device)"):
+        _cuda._run("l1_ssim", code)
 
 
 def test_importing_loads_nothing() -> None:

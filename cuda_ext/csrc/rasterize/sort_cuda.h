@@ -10,8 +10,8 @@ constexpr int SCAN_THREADS = 512, SORT_THREADS = 256;
 constexpr int SORT_ROOM = 2048;  // entries sorted in shared memory, 16 KB; a power of two
 constexpr unsigned long long MOST_PAIRS = 0x7fffffff;
 
-// Turns n counts into where each begins, by one block; returns their sum.
-CUDA_INLINE unsigned long long begin_from_counts(uint32_t* counts, uint32_t* begin, size_t n) {
+// Turns n counts into where each begins, or into zeros, by one block; returns their sum.
+CUDA_INLINE unsigned long long begin_from_counts(uint32_t* counts, uint32_t* begin, size_t n, bool zeros) {
   const size_t share = (n + SCAN_THREADS - 1) / SCAN_THREADS;
   const size_t from = share * threadIdx.x < n ? share * threadIdx.x : n, to = from + share < n ? from + share : n;
   unsigned long long sum = 0, total;
@@ -19,7 +19,7 @@ CUDA_INLINE unsigned long long begin_from_counts(uint32_t* counts, uint32_t* beg
   unsigned long long at = block_exclusive_sum<SCAN_THREADS>(sum, &total);
   for (size_t i = from; i < to; ++i) {
     const uint32_t count = counts[i];
-    begin[i] = static_cast<uint32_t>(at);
+    begin[i] = zeros ? 0 : static_cast<uint32_t>(at);
     at += count;
   }
   return total;
@@ -28,13 +28,9 @@ CUDA_INLINE unsigned long long begin_from_counts(uint32_t* counts, uint32_t* beg
 // One block: where each block's slots and each tile's list begin. Without room for all pairs, every list is empty.
 __global__ void __launch_bounds__(SCAN_THREADS)
 begin_kernel(RasterizeCudaView view, Saved saved, ForwardScratch scratch, size_t blocks, size_t tiles) {
-  const unsigned long long pairs = begin_from_counts(scratch.block_pairs, scratch.block_pairs, blocks);
+  const unsigned long long pairs = begin_from_counts(scratch.block_pairs, scratch.block_pairs, blocks, false);
   const bool fits = pairs <= static_cast<unsigned long long>(view.pair_capacity);
-  begin_from_counts(scratch.tile_pairs, saved.tile_begin, tiles);
-  if (!fits) {
-    __syncthreads();
-    for (size_t i = threadIdx.x; i < tiles; i += SCAN_THREADS) saved.tile_begin[i] = 0;
-  }
+  begin_from_counts(scratch.tile_pairs, saved.tile_begin, tiles, !fits);
   if (threadIdx.x == 0) {
     saved.tile_begin[tiles] = fits ? static_cast<uint32_t>(pairs) : 0;
     *saved.drawn = fits ? static_cast<uint32_t>(pairs) : 0;
