@@ -7,7 +7,9 @@ at run time. Without a C++ compiler the installation goes on and the operators r
 from __future__ import annotations
 
 import logging
+import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -25,6 +27,14 @@ DISPATCH = CSRC / "dispatch.cpp"
 CUDA_SOURCES = sorted(CSRC.glob("*/*.cu"))
 HEADERS = sorted(CSRC.rglob("*.h"))
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
+CUDA_FLAGS = ["-std=c++17", "-O3", "-Xptxas=-v", "--cudart=static", "-shared", "-Xcompiler=-fPIC,-fvisibility=hidden"]
+CUDA_ARCHITECTURES = ("75", "80", "90", "100", "120")
+"""Compute capabilities to compile for, as far as nvcc knows them; newer GPUs compile the last one's PTX themselves."""
+CUDA_SWITCH = os.environ.get("GAUSSIAN_HEAD_CUDA", "")
+"""0: leave the CUDA kernels out; 90 or 80,90: compile for these GPUs alone."""
+PTXAS_LOG = ".ptxas.txt"
+"""Ending of the file beside the library with the registers and spills of its kernels."""
+NO_CUDA = "gaussian-head: %s. The CUDA operators were NOT compiled; tensors on a GPU will run on plain PyTorch, slowly."
 NO_COMPILER = "gaussian-head: %s. The operators were NOT compiled and will run on plain PyTorch, many times slower. \
 Install g++ or clang++ and run: python setup.py build_ext --inplace"
 
@@ -60,7 +70,7 @@ class BuildOperators(build_ext):
         with tempfile.TemporaryDirectory() as folder:
             built = Path(folder) / target.name
             if ext.name.endswith("cuda"):
-                self.build_cuda(built)
+                self.build_cuda(built, target)
             else:
                 self.build_cpu(built, Path(folder))
             shutil.copyfile(built, target.with_name(target.name + ".new"))
@@ -83,28 +93,73 @@ class BuildOperators(build_ext):
             self.must_run([compiler, *FLAGS, *openmp, *flags, "-c", str(source), "-o", objects[-1]])
         self.must_run([compiler, "-shared", *openmp, *objects, "-o", str(built)])
 
-    def build_cuda(self, built: Path) -> None:
+    def build_cuda(self, built: Path, target: Path) -> None:
         """Compile the CUDA kernels; the runtime is linked in, so that the library loads without a GPU."""
-        command = [
-            "nvcc",
-            "-std=c++17",
-            "-O3",
-            "-arch=all-major",
-            "--cudart",
-            "static",
-            "-Xcompiler",
-            "-fPIC",
-            "-shared",
-        ]
-        self.must_run([*command, *map(str, CUDA_SOURCES), "-o", str(built)])
+        nvcc = find_nvcc()
+        known = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=False).stdout
+        chosen = CUDA_SWITCH.split(",") if CUDA_SWITCH else [a for a in CUDA_ARCHITECTURES if f"compute_{a}\n" in known]
+        if not chosen:
+            logger.warning(NO_CUDA, f"{nvcc} knows none of the compute capabilities {CUDA_ARCHITECTURES}")
+            raise CompileError("nvcc too old or too new")
+        targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in chosen]
+        targets.append(f"-gencode=arch=compute_{chosen[-1]},code=compute_{chosen[-1]}")
+        flags = [*CUDA_FLAGS, f"--threads={os.cpu_count() or 1}", *targets]
+        said = self.must_run([nvcc, *flags, *map(str, CUDA_SOURCES), "-o", str(built)], NO_CUDA)
+        summary = ptxas_summary(said)
+        target.with_suffix(PTXAS_LOG).write_text(f"{summary}\n\n{said}")
+        logger.info("registers / bytes of stack / bytes spilled, by compute capability:\n%s", summary)
 
-    def must_run(self, command: list[str]) -> None:
-        """Run a compiler; on failure show what it said and raise CompileError."""
+    def copy_extensions_to_source(self) -> None:
+        """Copy what was built into the checkout, the CUDA compiler's report too."""
+        super().copy_extensions_to_source()
+        for log in Path(self.build_lib).glob(f"cuda_ext/*{PTXAS_LOG}"):
+            shutil.copyfile(log, Path("cuda_ext") / log.name)
+
+    def must_run(self, command: list[str], consequence: str = NO_COMPILER) -> str:
+        """Run a compiler and return what it said; on failure show it and raise CompileError."""
         logger.info(" ".join(command))
         result = subprocess.run(command, capture_output=True, text=True, check=False)
+        said = result.stdout + result.stderr
         if result.returncode != 0:
-            logger.warning(NO_COMPILER, f"{Path(command[0]).name} failed:\n{result.stderr[-4000:]}")
+            logger.warning(consequence, f"{Path(command[0]).name} failed:\n{said[-4000:]}")
             raise CompileError(f"{command[0]} failed")
+        return said
+
+
+def find_nvcc() -> str | None:
+    """Return CUDA's compiler: on the PATH, in $CUDA_HOME, or where it is usually installed."""
+    homes = (os.environ.get("CUDA_HOME", "/usr/local/cuda"), "/usr/local/cuda")
+    return shutil.which("nvcc", path=os.pathsep.join([os.environ.get("PATH", ""), *(f"{home}/bin" for home in homes)]))
+
+
+def ptxas_summary(said: str) -> str:
+    """Make a Markdown table of registers / bytes of stack / bytes spilled out of what `nvcc -Xptxas -v` says."""
+    found: dict[str, dict[str, str]] = {}
+    shared: dict[str, int] = {}
+    pattern = (
+        r"Compiling entry function '(\w+)' for 'sm_(\d+)a?'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
+        r"(\d+) bytes spill loads.*?Used (\d+) registers([^\n]*)"
+    )
+    for mangled, sm, stack, stores, loads, registers, rest in re.findall(pattern, said, flags=re.DOTALL):
+        name = kernel_name(mangled)
+        found.setdefault(name, {})[sm] = f"{registers} / {stack} / {int(stores) + int(loads)}"
+        size = re.search(r"(\d+) bytes smem", rest)
+        shared[name] = max(shared.get(name, 0), int(size[1]) if size else 0)
+    columns = sorted({sm for cells in found.values() for sm in cells}, key=int)
+    head = ["kernel", "bytes shared", *(f"sm_{sm}" for sm in columns)]
+    rows = [[name, str(shared[name]), *(cells.get(sm, "") for sm in columns)] for name, cells in sorted(found.items())]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+
+
+def kernel_name(mangled: str) -> str:
+    """Return a kernel's own name with its template arguments; it lies in one unnamed namespace."""
+    namespace = re.match(r"_ZN(\d+)", mangled)
+    own = mangled[namespace.end() + int(namespace[1]) :]
+    digits = re.match(r"\d+", own)[0]
+    name, rest = own[len(digits) :][: int(digits)], own[len(digits) + int(digits) :]
+    arguments = re.match(r"I((?:L[a-z]\d+E)+)E", rest)
+    values = re.findall(r"L[a-z](\d+)E", arguments[1]) if arguments else []
+    return f"{name}{'<' + ', '.join(values) + '>' if values else ''}"
 
 
 def library(name: str, sources: list[Path]) -> Extension:
@@ -114,6 +169,6 @@ def library(name: str, sources: list[Path]) -> Extension:
 
 
 libraries = [library("_operators_cpu", [*KERNELS, DISPATCH])]
-if CUDA_SOURCES and shutil.which("nvcc"):
+if CUDA_SWITCH != "0" and find_nvcc():
     libraries.append(library("_operators_cuda", CUDA_SOURCES))
 setup(ext_modules=libraries, cmdclass={"build_ext": BuildOperators})

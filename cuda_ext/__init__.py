@@ -3,8 +3,18 @@
 Each operator has a plain PyTorch twin (`_reference.py`, the oracle) and a compiled one (`csrc/`), loaded on first use.
 """
 
+from cuda_ext._cuda import check_pair_room
 from cuda_ext.motion import Carrier, Moved, deform, place_features
 from cuda_ext.rasterize import Rasterization, rasterize
 from cuda_ext.ssim import l1_ssim
 
-__all__ = ["Carrier", "Moved", "Rasterization", "deform", "l1_ssim", "place_features", "rasterize"]
+__all__ = [
+    "Carrier",
+    "Moved",
+    "Rasterization",
+    "check_pair_room",
+    "deform",
+    "l1_ssim",
+    "place_features",
+    "rasterize",
+]

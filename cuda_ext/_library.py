@@ -14,12 +14,16 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 CPU_LIBRARY = Path(__file__).with_name("_operators_cpu.so")
+CUDA_LIBRARY = Path(__file__).with_name("_operators_cuda.so")
 HOW_TO_BUILD = (
     "build it with `pip install .` or, in a checkout, `python setup.py build_ext --inplace` (needs a C++ compiler)"
 )
+HOW_TO_BUILD_CUDA = "build it where nvcc is found: `pip install .`, in a checkout `python setup.py build_ext --inplace`"
 ABI = 3
 """Version of the C interface; raised together with the one in csrc/dispatch.cpp."""
-IMPLEMENTATIONS = ("auto", "cpu", "reference")
+CUDA_ABI = 1
+"""The same for csrc/rasterize/rasterize_cuda.cu."""
+IMPLEMENTATIONS = ("auto", "cpu", "cuda", "reference")
 ENVIRONMENT = "GAUSSIAN_HEAD_OPERATORS"
 """Environment variable that replaces `auto` by one of `IMPLEMENTATIONS`."""
 ISA_ENVIRONMENT = "GAUSSIAN_HEAD_ISA"
@@ -50,7 +54,9 @@ def _load() -> ctypes.CDLL | str:
     library.gaussian_head_workspace_new.restype = ctypes.c_void_p
     wanted, here = os.environ.get(ISA_ENVIRONMENT), library.gaussian_head_isas().decode().split()
     if wanted and wanted not in here:
-        raise ValueError(f"${ISA_ENVIRONMENT} is {wanted!r}, but this machine runs {here}; name one of them or unset it.")
+        raise ValueError(
+            f"${ISA_ENVIRONMENT} is {wanted!r}, but this machine runs {here}; name one of them or unset it."
+        )
     return library
 
 
@@ -68,6 +74,41 @@ def cpu_library() -> ctypes.CDLL:
     library = _load()
     if isinstance(library, str):
         raise LibraryMissingError(f"The compiled operators are missing ({library}); {HOW_TO_BUILD}.")
+    return library
+
+
+@functools.cache
+def _load_cuda() -> ctypes.CDLL | str:
+    """Load the CUDA library once; on failure return the reason, which is remembered. Needs no GPU."""
+    if not CUDA_LIBRARY.is_file():
+        return f"{CUDA_LIBRARY.name} is not in {CUDA_LIBRARY.parent}"
+    try:
+        library = ctypes.CDLL(str(CUDA_LIBRARY))
+        abi = library.gaussian_head_cuda_abi()
+    except (OSError, AttributeError) as error:
+        return f"{CUDA_LIBRARY.name} does not load: {error}"
+    if abi != CUDA_ABI:
+        return f"{CUDA_LIBRARY.name} was built from other sources (interface {abi}, expected {CUDA_ABI})"
+    library.gaussian_head_cuda_error.restype = ctypes.c_char_p
+    library.gaussian_head_cuda_rasterize_bytes.restype = ctypes.c_size_t
+    library.gaussian_head_cuda_l1_ssim_bytes.restype = ctypes.c_size_t
+    return library
+
+
+def is_cuda_built() -> bool:
+    """Return whether the compiled CUDA operators can be loaded; whether there is a GPU is another question."""
+    return not isinstance(_load_cuda(), str)
+
+
+def cuda_library() -> ctypes.CDLL:
+    """Return the compiled CUDA operators.
+
+    Raises:
+        LibraryMissingError: Not built or not loadable; says how to build it.
+    """
+    library = _load_cuda()
+    if isinstance(library, str):
+        raise LibraryMissingError(f"The CUDA operators are missing ({library}); {HOW_TO_BUILD_CUDA}.")
     return library
 
 
@@ -90,39 +131,34 @@ def choose(implementation: str, tensor: Tensor, operator: str) -> str:
     """Decide which implementation runs `operator` on tensors like `tensor`.
 
     Args:
-        implementation: `auto` (the fastest that fits), `cpu` or `reference`. `auto` obeys $GAUSSIAN_HEAD_OPERATORS.
+        implementation: `auto` (the fastest that fits), `cpu`, `cuda` or `reference`. `auto` obeys
+            $GAUSSIAN_HEAD_OPERATORS, where tensors that do not fit the compiled one it names take the reference.
         tensor: One of the operator's arguments.
         operator: Name for messages.
 
     Returns:
-        `cpu` or `reference`.
+        `cpu`, `cuda` or `reference`.
 
     Raises:
-        ValueError: Unknown name, or `cpu` with tensors it cannot take.
-        NotImplementedError: A CUDA implementation was asked for.
-        LibraryMissingError: `cpu` was asked for and is not built.
+        ValueError: Unknown name, or `cpu` or `cuda` with tensors it cannot take.
+        LibraryMissingError: `cpu` or `cuda` was asked for and is not built.
     """
     wanted = implementation if implementation != "auto" else os.environ.get(ENVIRONMENT, "auto")
-    if wanted == "cuda":
-        raise NotImplementedError(
-            f"{operator}: there are no CUDA kernels yet; use 'auto' (plain PyTorch on CUDA tensors)."
-        )
     if wanted not in IMPLEMENTATIONS:
         raise ValueError(f"{operator}: implementation must be one of {IMPLEMENTATIONS}, got {wanted!r}.")
-    if wanted == "reference":
-        return "reference"
-    fits = tensor.device.type == "cpu" and tensor.dtype == torch.float32
-    if implementation == "cpu":
+    device = tensor.device.type
+    fits = device in ("cpu", "cuda") and tensor.dtype == torch.float32 and wanted in ("auto", device)
+    if implementation in ("cpu", "cuda"):
         if not fits:
-            raise ValueError(f"{operator}: 'cpu' takes float32 on cpu, got {tensor.dtype} on {tensor.device}.")
-        cpu_library()
-        return "cpu"
-    if tensor.device.type == "cuda":
-        _warn_once(f"{operator} has no CUDA kernels yet.")
+            raise ValueError(
+                f"{operator}: {wanted!r} takes float32 on {wanted}, got {tensor.dtype} on {tensor.device}."
+            )
+        _ = cpu_library() if device == "cpu" else cuda_library()
+        return device
     if not fits:
         return "reference"
-    library = _load()
+    library, how = (_load(), HOW_TO_BUILD) if device == "cpu" else (_load_cuda(), HOW_TO_BUILD_CUDA)
     if isinstance(library, str):
-        _warn_once(f"The compiled operators are missing ({library}); {HOW_TO_BUILD}.")
+        _warn_once(f"The compiled operators are missing ({library}); {how}.")
         return "reference"
-    return "cpu"
+    return device

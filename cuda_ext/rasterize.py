@@ -11,7 +11,6 @@ from torch import Tensor
 from cuda_ext import _reference
 from cuda_ext._library import choose
 
-
 LARGEST_PX = 32768
 """Widest and highest picture: a float32 still tells 1/512 px there."""
 
@@ -77,8 +76,8 @@ def rasterize(
             that densification thresholds refer to (specs/gaussian_head.md j.3). D is 2, or 4: the last two columns
             then receive the sum of the pixels' absolute contributions, in the same unit (AbsGS, Ye et al. 2024).
         near: Gaussians whose camera z is not greater are dropped.
-        implementation: `auto` (compiled where it is built and takes the tensors), `cpu` or `reference`. The environment
-            variable GAUSSIAN_HEAD_OPERATORS replaces `auto`.
+        implementation: `auto` (compiled where it is built and takes the tensors), `cpu`, `cuda` or `reference`. The
+            environment variable GAUSSIAN_HEAD_OPERATORS replaces `auto`.
 
     Returns:
         The view; see `Rasterization`.
@@ -96,13 +95,16 @@ def rasterize(
     if means2d is not None:
         _check_tensor("means2d", means2d, (n, 4 if means2d.shape[-1:] == (4,) else 2), means)
     viewmat, K = viewmat.detach().to(means), K.detach().to(means)
-    if choose(implementation, means, "rasterize") == "cpu":
+    chosen = choose(implementation, means, "rasterize")
+    given = (means, quats, scales, opacities, sh, colors, features, background, means2d)
+    if chosen == "cpu":
         from cuda_ext._cpu import RasterizeCpu, View
 
-        view = View.make(viewmat, K, width, height, near, degree)
-        return Rasterization(
-            *RasterizeCpu.apply(view, means, quats, scales, opacities, sh, colors, features, background, means2d)
-        )
+        return Rasterization(*RasterizeCpu.apply(View.make(viewmat, K, width, height, near, degree), *given))
+    if chosen == "cuda":
+        from cuda_ext._cuda import Picture, RasterizeCuda
+
+        return Rasterization(*RasterizeCuda.apply(Picture(width, height, near, degree), viewmat, K, *given))
     if sh is not None:
         colors = _reference.sh_colors(sh, degree, means, viewmat)
     return Rasterization(

@@ -25,7 +25,7 @@ def l1_ssim(
         prediction: Values in [0, 1]; receives the gradient.
         target: Values in [0, 1]; no gradient.
         mask: Weights >= 0 of the pixels; both means become weighted means. No gradient.
-        implementation: `auto`, `cpu` (compiled) or `reference` (plain PyTorch).
+        implementation: `auto`, `cpu` or `cuda` (compiled), or `reference` (plain PyTorch).
 
     Returns:
         Mean |prediction - target|, and mean SSIM (1 for equal pictures).
@@ -46,8 +46,13 @@ def l1_ssim(
             f"target {target.dtype} on {target.device}; convert one of them."
         )
     mask = None if mask is None else mask.detach().to(prediction.dtype)
-    if choose(implementation, prediction, "l1_ssim") == "cpu":
+    chosen = choose(implementation, prediction, "l1_ssim")
+    if chosen == "cpu":
         from cuda_ext._cpu import FusedL1Ssim
 
         return FusedL1Ssim.apply(prediction, target.detach(), mask)
+    if chosen == "cuda":
+        from cuda_ext._cuda import FusedL1SsimCuda
+
+        return FusedL1SsimCuda.apply(prediction, target.detach(), mask)
     return _reference.l1_ssim(prediction, target.detach(), mask)

@@ -71,10 +71,11 @@ swap_opencv_without_display() { # a machine without libGL cannot load the usual 
 }
 
 install_project() {
-  local compiler stamp library=cuda_ext/_operators_cpu.so
+  local compiler stamp library=cuda_ext/_operators_cpu.so cuda_library=cuda_ext/_operators_cuda.so
   compiler=$(find_compiler || true)
   stamp=$({
     command -v nvcc || true
+    echo "${GAUSSIAN_HEAD_CUDA:-}"
     cat pyproject.toml setup.py
     find cuda_ext/csrc -type f -print0 | sort -z | xargs -0 cat
   } | sha256sum)
@@ -89,6 +90,12 @@ install_project() {
   elif [[ ! -f $library ]]; then
     say "      The extension did not compile: everything runs on the plain PyTorch operators, slowly."
     say "      To see why: .venv/bin/python setup.py build_ext --inplace"
+  fi
+  if [[ -f $cuda_library ]]; then
+    say "      CUDA operators built; registers / bytes of stack / bytes spilled of their kernels:"
+    sed '/^$/Q' "${cuda_library%.so}.ptxas.txt"
+  elif command -v nvcc >/dev/null && [[ ${GAUSSIAN_HEAD_CUDA:-} != 0 ]]; then
+    say "      nvcc is here but the CUDA operators did not compile. To see why: .venv/bin/python setup.py build_ext --inplace"
   fi
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from emulated_cuda import emulated_cuda, emulated_library  # noqa: F401 - fixtures
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -133,6 +134,37 @@ def test_benchmark_runs_the_demo_on_each_subject_and_writes_page_and_picture(hou
     assert (house / "docs/images/demo.png").is_file()
     runs = [f"{house}/output/{name}" for name in ("demo", "a b", "c")]
     assert calls[-1][1:] == ["-m", "gaussian_head.benchmark", *runs, "--out", f"{house}/docs/benchmarks.md"]
+
+
+GPU_STAND_IN = """#!/usr/bin/env bash
+# Stands in for a python that sees a GPU, whose tests fail and whose benchmark passes.
+case "$*" in
+*get_device_capability*) echo 90 ;;
+*gpu_page.py*) exec "$REAL_PYTHON" "$@" ;;
+*pytest*) echo "3 failed, 7 passed" && exit 1 ;;
+*--help*) exit 1 ;;
+*) echo "did: $*" ;;
+esac
+"""
+
+
+def test_gpu_check_goes_on_after_a_failure_and_writes_its_page(house: Path, tmp_path: Path) -> None:
+    (house / ".venv/bin/python").write_text(GPU_STAND_IN)
+    for folder in ("docs", "benchmarks"):
+        (house / folder).mkdir()
+    shutil.copy(ROOT / "benchmarks/gpu_page.py", house / "benchmarks")
+    out = tmp_path / "out"
+    out.mkdir()
+    environment = {**os.environ, "OUT": str(out), "REAL_PYTHON": sys.executable}
+    result = run(BASH, house / "scripts/gpu_check.sh", env=environment)
+    assert result.returncode == 1, result.stderr
+    page = (house / "docs/gpu.md").read_text()
+    assert re.search(r"\| tests \| failed \| \d+ \| 3 failed, 7 passed \|", page)
+    assert re.search(r"\| benchmark \| passed \| \d+ \| did: benchmarks/rasterize_cuda.py --json .* \|", page)
+    assert "| train | skipped |" in page
+    assert "not yet run" not in page
+    assert {path.name for path in out.iterdir()} == {"gpu.md", "gpu.json", "gpu_check.log"}
+    assert "3 failed, 7 passed" in (out / "gpu_check.log").read_text()
 
 
 def test_demo_names_a_missing_video(house: Path) -> None:

@@ -9,15 +9,42 @@ import numpy as np
 import pytest
 import torch
 
-from cuda_ext import Rasterization, rasterize
-from cuda_ext._library import is_built
+from cuda_ext import Rasterization, _cuda, rasterize
+from cuda_ext._library import is_built, is_cuda_built
 
-BOTH = pytest.mark.parametrize(
+CUDA_SCHEMES = ("8 pixels", "16 pixels", "8 lanes", "16 lanes")
+"""Tiles' side, and what a thread of backward takes."""
+ALL = pytest.mark.parametrize(
     "implementation",
-    ["reference", pytest.param("cpu", marks=pytest.mark.skipif(not is_built(), reason="operators not compiled"))],
+    [
+        "reference",
+        pytest.param("cpu", marks=pytest.mark.skipif(not is_built(), reason="operators not compiled")),
+        *(f"cuda {scheme} emulated" for scheme in CUDA_SCHEMES),
+        *(
+            pytest.param(
+                f"cuda {scheme}",
+                marks=[pytest.mark.cuda, pytest.mark.skipif(not is_cuda_built(), reason="CUDA operators not compiled")],
+            )
+            for scheme in CUDA_SCHEMES
+        ),
+    ],
+    indirect=True,
 )
 INPUTS = {"means": "means", "quats": "quats", "scales": "scales", "opacities": "opacities", "sh": "shs"}
 """Our argument -> the recording's array."""
+
+
+@pytest.fixture
+def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of the implementation; sets CUDA's scheme, and up the emulator where it is to run."""
+    name, *scheme = request.param.split()
+    if name == "cuda":
+        monkeypatch.setattr(_cuda, "TILE_PX", int(scheme[0]))
+        monkeypatch.setattr(_cuda, "LANES", scheme[1] == "lanes")
+    if "emulated" in scheme:
+        request.getfixturevalue("emulated_cuda")
+        return "emulated"
+    return name
 
 
 def tolerances(case: Path) -> tuple[dict[str, float], float]:
@@ -49,8 +76,9 @@ def loss_weights(height: int, width: int, seed: int) -> torch.Tensor:
 def render(case: dict[str, np.ndarray], implementation: str) -> tuple[dict[str, torch.Tensor], Rasterization]:
     """Render a recording's inputs; returns the leaves and the view."""
     dtype = torch.float64 if implementation == "reference" else torch.float32
-    leaves = {ours: torch.tensor(case[theirs], dtype=dtype).requires_grad_() for ours, theirs in INPUTS.items()}
-    leaves["means2d"] = torch.zeros(len(case["means"]), 4, dtype=dtype, requires_grad=True)
+    like = {"dtype": dtype, "device": "cuda" if implementation == "cuda" else "cpu"}
+    leaves = {ours: torch.tensor(case[theirs], **like).requires_grad_() for ours, theirs in INPUTS.items()}
+    leaves["means2d"] = torch.zeros(len(case["means"]), 4, **like, requires_grad=True)
     view = rasterize(
         **leaves,
         viewmat=torch.tensor(case["viewmat"]),
@@ -58,26 +86,26 @@ def render(case: dict[str, np.ndarray], implementation: str) -> tuple[dict[str, 
         width=int(case["width"]),
         height=int(case["height"]),
         sh_degree=int(case["sh_degree"]),
-        background=torch.tensor(case["bg"], dtype=dtype),
-        implementation=implementation,
+        background=torch.tensor(case["bg"], **like),
+        implementation="cuda" if implementation == "emulated" else implementation,
     )
     return leaves, view
 
 
-@BOTH
+@ALL
 def test_pictures_agree(rasterizer_case: Path, implementation: str) -> None:
     case = dict(np.load(rasterizer_case))
     limits, _ = tolerances(rasterizer_case)
     _, view = render(case, implementation)
     pictures = {"color": view.color.permute(1, 2, 0), "alpha": view.alpha[0], "depth": view.depth[0]}
     for name, picture in pictures.items():
-        assert np.abs(picture.detach().numpy() - case[name]).max() <= limits[name], name
-    assert np.array_equal(view.n_contrib.numpy(), case["n_contrib"])
-    assert np.array_equal(view.radii.numpy(), case["radii"])
+        assert np.abs(picture.detach().cpu().numpy() - case[name]).max() <= limits[name], name
+    assert np.array_equal(view.n_contrib.cpu().numpy(), case["n_contrib"])
+    assert np.array_equal(view.radii.cpu().numpy(), case["radii"])
 
 
 @pytest.mark.parametrize("loss", ["all", "color"])
-@BOTH
+@ALL
 def test_gradients_agree(rasterizer_case: Path, implementation: str, loss: str) -> None:
     case = dict(np.load(rasterizer_case))
     _, limit = tolerances(rasterizer_case)
@@ -88,8 +116,8 @@ def test_gradients_agree(rasterizer_case: Path, implementation: str, loss: str) 
         total = total + (view.depth * weights[3]).sum() + (view.alpha * weights[4]).sum()
     total.backward()
     half = np.array([case["width"], case["height"], case["width"], case["height"]]) / 2
-    centres = leaves.pop("means2d").grad.numpy() / half
-    found = {INPUTS[name]: leaf.grad.numpy() for name, leaf in leaves.items()}
+    centres = leaves.pop("means2d").grad.cpu().numpy() / half
+    found = {INPUTS[name]: leaf.grad.cpu().numpy() for name, leaf in leaves.items()}
     found |= {"means2d": centres[:, :2], "means2d_abs": centres[:, 2:]}
     for name, gradient in found.items():
         # The colour loss alone gives the same gradient on the harmonics, so it is recorded once.
