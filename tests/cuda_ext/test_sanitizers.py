@@ -19,11 +19,11 @@ SOURCES = (
     CSRC / "ssim" / "ssim_cpu.cpp",
     Path(__file__).with_name("sanitize") / "fuzz_operators.cpp",
 )
-SCENES = 120
-MAX_PAIRS = 6000
+SCENES = 200
+MAX_PAIRS = 2000
 """Of the test build: some of the scenes have more."""
 FLAGS = [
-    "-std=c++17", "-O1", "-g", "-fno-omit-frame-pointer", "-Wno-psabi", "-fopenmp", f"-I{CSRC}", f"-DMAX_PAIRS={MAX_PAIRS}",
+    "-std=c++17", "-O0", "-g1", "-fno-omit-frame-pointer", "-Wno-psabi", "-fopenmp", f"-I{CSRC}", f"-DMAX_PAIRS={MAX_PAIRS}",
     "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
 ]  # fmt: skip
 COPIES = {
