@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Build, test, check and time the CUDA operators on this machine in eight minutes at most; write docs/gpu.md and docs/gpu.json.
-# A step that fails is reported and the next one runs. $OUT, if set, is a folder that receives the pages and the steps' logs.
+# Build, test, check and time the CUDA operators here in eight minutes at most; write docs/gpu.md and docs/gpu.json.
+# A step that fails is reported and the next one runs. $OUT, if set, is a folder that receives the pages and the logs.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 require_args 0 "usage: scripts/gpu_check.sh    (PYTHON=/path/to/python3 chooses the interpreter)" "$@"
@@ -38,16 +38,17 @@ run_step() { # NAME SECONDS COMMAND...: under its own time limit, its output in 
     skip "$name" "no time left"
     return
   fi
-  timeout --kill-after=5 "$limit" "$@" >"$work/${name// /_}.log" 2>&1 </dev/null || code=$?
+  timeout --kill-after=5 "$limit" "$@" >"$work/$name.log" 2>&1 </dev/null || code=$?
   if ((code)); then
     status=failed failed=1
     ((code != 124)) || status="failed: over $limit s"
   fi
-  report "$name" "$status" $((SECONDS - begin)) "$(tail -n 1 "$work/${name// /_}.log" | tr '\t|' '  ' | cut -c1-160)"
+  report "$name" "$status" $((SECONDS - begin)) "$(tail -n 1 "$work/$name.log" | tr '\t|' '  ' | cut -c1-160)"
 }
 
 python=$(find_python)
-gpu=$("$python" -c 'import torch; print("%d%d" % torch.cuda.get_device_capability() if torch.cuda.is_available() else "")')
+code='import torch; print("%d%d" % torch.cuda.get_device_capability() if torch.cuda.is_available() else "")'
+gpu=$("$python" -c "$code")
 {
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null || echo "no GPU"
   "$python" -c 'import sys, torch; print("Python", sys.version.split()[0], "torch", torch.__version__)'
@@ -76,7 +77,8 @@ else
   export PYTORCH_NO_CUDA_MEMORY_CACHING=1 # every tensor a block of its own, or memcheck could not see past its end
   for tool in memcheck racecheck synccheck; do
     if command -v compute-sanitizer >/dev/null; then
-      run_step "$tool" 45 compute-sanitizer --tool "$tool" --error-exitcode 1 "$python" benchmarks/rasterize_cuda.py --once
+      run_step "$tool" 45 compute-sanitizer --tool "$tool" --error-exitcode 1 \
+        "$python" benchmarks/rasterize_cuda.py --once
     else
       skip "$tool" "no compute-sanitizer"
     fi
@@ -86,7 +88,8 @@ else
     subject=$work/subject
     run_step subject 60 "$python" -m data_utils.synthetic "$subject"
     run_step process 90 "$python" -m data_utils.process "$subject"/*.mp4 --out "$subject"
-    run_step train 200 "$python" -m gaussian_head.train all --data "$subject" --out "$work/run" --preset full --device cuda
+    run_step train 200 "$python" -m gaussian_head.train all --data "$subject" --out "$work/run" --preset full \
+      --device cuda
   else
     skip train "the trainer takes no --device, or its packages are missing"
   fi

@@ -95,7 +95,8 @@ install_project() {
     say "      CUDA operators built; registers / bytes of stack / bytes spilled of their kernels:"
     sed '/^$/Q' "${cuda_library%.so}.ptxas.txt"
   elif command -v nvcc >/dev/null && [[ ${GAUSSIAN_HEAD_CUDA:-} != 0 ]]; then
-    say "      nvcc is here but the CUDA operators did not compile. To see why: .venv/bin/python setup.py build_ext --inplace"
+    say "      nvcc is here but could not compile the CUDA operators."
+    say "      To see why: .venv/bin/python setup.py build_ext --inplace"
   fi
 }
 

@@ -1,5 +1,5 @@
-// What the CUDA sources need of their platform: nvcc's, or the emulator's of tests/cuda_ext/emulate, which runs the very same
-// sources on a CPU. Warps are whole, and every warp operation is reached by all 32 lanes.
+// What the CUDA sources need of their platform: nvcc's, or the emulator's of tests/cuda_ext/emulate, which runs the
+// very same sources on a CPU. Warps are whole, and every warp operation is reached by all 32 lanes.
 #pragma once
 
 #include <math.h>
@@ -33,7 +33,8 @@ CUDA_INLINE int warp_index() { return static_cast<int>(threadIdx.x) / WARP; }
 
 // Starts a kernel of one-dimensional blocks; returns cudaSuccess or the error of this or an earlier launch.
 template <class... Parameters, class... Arguments>
-int launch(void (*kernel)(Parameters...), dim3 blocks, int threads, cudaStream_t stream, const Arguments&... arguments) {
+int launch(
+    void (*kernel)(Parameters...), dim3 blocks, int threads, cudaStream_t stream, const Arguments&... arguments) {
 #ifdef __CUDACC__
   kernel<<<blocks, threads, 0, stream>>>(arguments...);
 #else
@@ -75,7 +76,8 @@ CUDA_INLINE int warp_max(int value) {
   return value;
 }
 
-// Sum of the values of the block's earlier threads; `total` receives the sum of all. Barriers inside: all threads call it.
+// Sum of the values of the block's earlier threads; `total` receives the sum of all. Barriers inside: all threads call
+// it.
 template <int THREADS, class T>
 CUDA_INLINE T block_exclusive_sum(T value, T* total) {
   __shared__ T warp_sums[THREADS / WARP];

@@ -1,7 +1,7 @@
-// Blending, a block for each tile and a thread for each pixel. A warp owns 8 x 4 pixels and skips what does not meet them.
+// Blending, a block for each tile and a thread for each pixel. A warp owns 8 x 4 pixels and skips what misses them.
 //
-// The first pass blends colour, depth and up to FIRST_FEATURES channels; each further pass of the same kernel repeats its
-// decisions for MORE_FEATURES channels more.
+// The first pass blends colour, depth and up to FIRST_FEATURES channels; each further pass of the same kernel repeats
+// its decisions for MORE_FEATURES channels more.
 #pragma once
 
 #include "workspace_cuda.h"
@@ -51,7 +51,8 @@ CUDA_INLINE uint32_t patches_met(const Footprint& f) {
   uint32_t patches = 0;
 #pragma unroll
   for (int w = 0; w < WARPS; ++w) {
-    const float x = static_cast<float>(w % ACROSS * PATCH_COLUMNS) - f.x, y = static_cast<float>(w / ACROSS * PATCH_ROWS) - f.y;
+    const float x = static_cast<float>(w % ACROSS * PATCH_COLUMNS) - f.x,
+                y = static_cast<float>(w / ACROSS * PATCH_ROWS) - f.y;
     patches |= gs::meets(e, f.log2_opacity, x, y, PATCH_COLUMNS, PATCH_ROWS) ? 1u << w : 0u;
   }
   return patches;
@@ -60,7 +61,8 @@ CUDA_INLINE uint32_t patches_met(const Footprint& f) {
 // The channels of a Gaussian that this pass blends; those past the last feature are 0.
 template <bool FIRST, int CHANNELS>
 CUDA_INLINE void load_channels(
-    const RasterizeCudaView& view, const RasterizeTensors& t, const Splat& s, uint32_t gaussian, int first_feature, float* out) {
+    const RasterizeCudaView& view, const RasterizeTensors& t, const Splat& s, uint32_t gaussian, int first_feature,
+    float* out) {
   if (FIRST) out[0] = s.r, out[1] = s.g, out[2] = s.b, out[3] = s.depth;
   const float* feature = t.features + static_cast<size_t>(gaussian) * view.features;
   for (int c = FIRST ? COLORS : 0; c < CHANNELS; ++c) {
@@ -74,8 +76,8 @@ CUDA_INLINE int pass_feature() {  // first feature channel of this pass
   return FIRST ? 0 : FIRST_FEATURES + MORE_FEATURES * static_cast<int>(blockIdx.y);
 }
 
-// Where the state at the end of a tile's bucket is kept. A tile of n entries has at most n / BUCKET + 1 buckets, so tiles
-// never share one.
+// Where the state at the end of a tile's bucket is kept. A tile of n entries has at most n / BUCKET + 1 buckets, so
+// tiles never share one.
 template <int TILE>
 CUDA_INLINE float* checkpoint(const Saved& saved, uint32_t begin, uint32_t bucket, int channels) {
   const size_t index = static_cast<size_t>(begin) / BUCKET + blockIdx.x + bucket;
@@ -113,7 +115,8 @@ __global__ void __launch_bounds__(TILE* TILE) blend_kernel(RasterizeCudaView vie
         for (int c = 0; c < CHANNELS; ++c) state[(1 + c) * THREADS] = sum[c];
       }
       const uint32_t candidate = group + static_cast<uint32_t>(lane_index());
-      uint32_t left = __ballot_sync(WHOLE_WARP, candidate < here && (patches[candidate < here ? candidate : 0] >> warp_index() & 1));
+      uint32_t left = __ballot_sync(
+          WHOLE_WARP, candidate < here && (patches[candidate < here ? candidate : 0] >> warp_index() & 1));
       for (; left != 0 && !done; left &= left - 1) {
         const uint32_t k = group + static_cast<uint32_t>(__ffs(static_cast<int>(left))) - 1;
         const float log2_alpha = footprints[k].at(pixel.x, pixel.y).log2_alpha;
@@ -158,8 +161,14 @@ struct PixelGradient {
   PixelGradient() = default;
   template <int TILE>
   CUDA_INLINE PixelGradient(
-      const RasterizeCudaView& view, const RasterizeTensors& t, const Saved& saved, const Pixel<TILE>& pixel, int first_feature)
-      : channel{}, light(0.0f), behind(0.0f), last(-1), at(pixel.at), plane(static_cast<size_t>(view.width) * view.height) {
+      const RasterizeCudaView& view, const RasterizeTensors& t, const Saved& saved, const Pixel<TILE>& pixel,
+      int first_feature)
+      : channel{},
+        light(0.0f),
+        behind(0.0f),
+        last(-1),
+        at(pixel.at),
+        plane(static_cast<size_t>(view.width) * view.height) {
     if (!pixel.inside) return;
     if (FIRST) {
       for (int c = 0; c < 3; ++c) channel[c] = t.grad_color == nullptr ? 0.0f : t.grad_color[c * plane + at];
@@ -183,7 +192,8 @@ struct PixelGradient {
     for (int c = 0; c < CHANNELS; ++c) value = fma(channels[c], channel[c], value);
     if (t.grad_feature_map == nullptr) return value;
     for (int e = FIRST_FEATURES; e < view.features; ++e) {
-      value = fma(t.features[static_cast<size_t>(gaussian) * view.features + e], t.grad_feature_map[e * plane + at], value);
+      value =
+          fma(t.features[static_cast<size_t>(gaussian) * view.features + e], t.grad_feature_map[e * plane + at], value);
     }
     return value;
   }
@@ -213,7 +223,7 @@ CUDA_INLINE void backward_step(
 // Sums each pair's gradients over the tile's pixels, in a fixed order, into the pair's own slot.
 template <int TILE, bool FIRST>
 __global__ void __launch_bounds__(TILE* TILE)
-blend_backward_kernel(RasterizeCudaView view, RasterizeTensors t, Saved saved, BackwardScratch scratch) {
+    blend_backward_kernel(RasterizeCudaView view, RasterizeTensors t, Saved saved, BackwardScratch scratch) {
   constexpr int THREADS = TILE * TILE, WARPS = THREADS / WARP, BATCH = WARP, CHANNELS = COLORS + FIRST_FEATURES;
   __shared__ Footprint footprints[BATCH];
   __shared__ float channels[BATCH][CHANNELS];

@@ -1,5 +1,5 @@
-// The other backward of blending: a lane takes one Gaussian of a tile's list and the tile's pixels wander from lane to lane,
-// from the furthest Gaussian of a bucket to the nearest. Sums stay in the lane's registers; nothing is reduced.
+// The other backward of blending: a lane takes one Gaussian of a tile's list and the tile's pixels wander from lane to
+// lane, from the furthest Gaussian of a bucket to the nearest. Sums stay in the lane's registers; nothing is reduced.
 //
 // Each bucket of 32 starts from what forward left at its end, so that warps take the buckets of a tile independently.
 #pragma once
@@ -27,7 +27,8 @@ struct Traveller {
 // Light and behind of a pixel at the end of a bucket whose first entry beyond is `end`.
 template <int TILE>
 CUDA_INLINE Traveller at_end(
-    const RasterizeCudaView& view, const Saved& saved, const TileGradient<TILE>& tile, uint32_t begin, uint32_t end, int index) {
+    const RasterizeCudaView& view, const Saved& saved, const TileGradient<TILE>& tile, uint32_t begin, uint32_t end,
+    int index) {
   Traveller pixel = {tile.light[index], tile.behind[index]};
   if (tile.last[index] < static_cast<int32_t>(end)) return pixel;
   const int channels = view.features == 0 ? COLORS : COLORS + FIRST_FEATURES;
@@ -35,14 +36,15 @@ CUDA_INLINE Traveller at_end(
   const float* state = checkpoint<TILE>(saved, begin, end / BUCKET - 1, channels) + index;
   pixel.light = state[0];
   for (int c = 0; c < channels; ++c) {
-    pixel.behind = fma(saved.sums[c * plane + at] - state[(1 + c) * (TILE * TILE)], tile.channel[c][index], pixel.behind);
+    pixel.behind =
+        fma(saved.sums[c * plane + at] - state[(1 + c) * (TILE * TILE)], tile.channel[c][index], pixel.behind);
   }
   return pixel;
 }
 
 template <int TILE>
 __global__ void __launch_bounds__(LANES_THREADS)
-blend_lanes_backward_kernel(RasterizeCudaView view, RasterizeTensors t, Saved saved, BackwardScratch scratch) {
+    blend_lanes_backward_kernel(RasterizeCudaView view, RasterizeTensors t, Saved saved, BackwardScratch scratch) {
   constexpr int PIXELS = TILE * TILE, WARPS = LANES_THREADS / WARP, CHANNELS = TileGradient<TILE>::CHANNELS;
   __shared__ TileGradient<TILE> tile;
   __shared__ Traveller starts[WARPS][PIXELS];

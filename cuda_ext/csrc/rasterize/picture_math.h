@@ -1,8 +1,8 @@
-// What ties Gaussians to the pixels of a picture, shared by every backend: the camera, tile tests, the visible radius and
-// the decisions of blending.
+// What ties Gaussians to the pixels of a picture, for every backend: the camera, tile tests, the visible radius and the
+// decisions of blending.
 //
-// Templates over the scalar T like those of gs_math.h, which also need min(), max(), exp2() and fma() of T. Whatever two
-// passes must decide alike is written with fma() alone, so that no compiler can round it differently from place to place.
+// Templates over the scalar T like those of gs_math.h, which also need min(), max(), exp2() and fma() of T. Whatever
+// two passes must decide alike is written with fma() alone, so that no compiler can round it in two ways.
 #pragma once
 
 #include "gs_math.h"
@@ -10,12 +10,13 @@
 namespace {
 namespace gs {
 
-constexpr float LOG2_ALPHA_MIN = -7.99435343685886f;    // log2(ALPHA_MIN)
-constexpr float WHITEN_SCALE = 0.84932180028801904f;    // sqrt(log2(e) / 2): exp(power) = 2^-(u^2 + w^2)
-constexpr float TILE_SLACK = 0.01f;                     // added to u^2 + w^2 so that rounding never loses a pixel
+constexpr float LOG2_ALPHA_MIN = -7.99435343685886f;  // log2(ALPHA_MIN)
+constexpr float WHITEN_SCALE = 0.84932180028801904f;  // sqrt(log2(e) / 2): exp(power) = 2^-(u^2 + w^2)
+constexpr float TILE_SLACK = 0.01f;                   // added to u^2 + w^2 so that rounding never loses a pixel
 
 // viewmat: rows of world-to-camera, four floats each.
-GS_HD Camera make_camera(const float* viewmat, float fx, float fy, float cx, float cy, float near_plane, int width, int height) {
+GS_HD Camera
+make_camera(const float* viewmat, float fx, float fy, float cx, float cy, float near_plane, int width, int height) {
   Camera c;
   for (int i = 0; i < 3; ++i) {
     for (int j = 0; j < 3; ++j) c.rotation[3 * i + j] = viewmat[4 * i + j];
@@ -114,8 +115,8 @@ GS_HD Offset<T> offset_at(const Whitening<T>& l, T log2_opacity, T dx, T dy) {
   return {u, w, fma(-w, w, fma(-u, u, log2_opacity))};
 }
 
-// Blends a visible Gaussian into one pixel (T is a single number): returns false, and changes nothing, if too little light
-// would be left.
+// Blends a visible Gaussian into one pixel (T is a single number): returns false, and changes nothing, if too little
+// light would be left.
 template <class T>
 GS_HD bool blend_step(T log2_alpha, T& light, T& weight) {
   const T alpha = min(exp2(log2_alpha), ALPHA_MAX), absorbed = alpha * light, left = light - absorbed;
@@ -124,8 +125,8 @@ GS_HD bool blend_step(T log2_alpha, T& light, T& weight) {
   return true;
 }
 
-// Undoes blend_step from the back. `value`: the Gaussian's channels times the pixel's gradients; `behind`: the sum of weight
-// times value over what lies behind. Returns dL/dpower.
+// Undoes blend_step from the back. `value`: the Gaussian's channels times the pixel's gradients; `behind`: the sum of
+// weight times value over what lies behind. Returns dL/dpower.
 template <class T>
 GS_HD T blend_step_backward(T log2_alpha, T value, T& light, T& behind, T& weight) {
   const T raw = exp2(log2_alpha), alpha = min(raw, ALPHA_MAX), inverse = 1.0f / (1.0f - alpha);

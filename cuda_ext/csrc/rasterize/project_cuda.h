@@ -15,10 +15,16 @@ struct TileWalk {
   float mean_x, mean_y, log2_opacity;
   uint32_t first_x, first_y, columns, count, across, side;
   CUDA_INLINE TileWalk(const RasterizeCudaView& view, const Splat& s)
-      : ellipse(gs::ellipse(gs::Whitening<float>{s.xx, s.yx, s.yy})), mean_x(s.mean_x), mean_y(s.mean_y),
-        log2_opacity(s.log2_opacity), first_x(s.tiles_x & 0xffff), first_y(s.tiles_y & 0xffff),
-        columns((s.tiles_x >> 16) - first_x), count(columns * ((s.tiles_y >> 16) - first_y)),
-        across(static_cast<uint32_t>((view.width + view.tile - 1) / view.tile)), side(static_cast<uint32_t>(view.tile)) {}
+      : ellipse(gs::ellipse(gs::Whitening<float>{s.xx, s.yx, s.yy})),
+        mean_x(s.mean_x),
+        mean_y(s.mean_y),
+        log2_opacity(s.log2_opacity),
+        first_x(s.tiles_x & 0xffff),
+        first_y(s.tiles_y & 0xffff),
+        columns((s.tiles_x >> 16) - first_x),
+        count(columns * ((s.tiles_y >> 16) - first_y)),
+        across(static_cast<uint32_t>((view.width + view.tile - 1) / view.tile)),
+        side(static_cast<uint32_t>(view.tile)) {}
 
   // Whether the Gaussian meets tile `i` of the rectangle: the same answer whenever it is asked. `tile` is its index.
   CUDA_INLINE bool meets(uint32_t i, uint32_t* tile) const {
@@ -39,9 +45,9 @@ CUDA_INLINE Splat broadcast(const Splat& s, int lane) {
   return copy;
 }
 
-// Calls visit(owner, tile, rank) for every tile that the lanes' Gaussians meet, rank counting those of the owning lane; returns
-// how many the caller's own one meets. A whole warp walks over large rectangles together. All lanes call it; a Gaussian that
-// is not drawn has an empty rectangle.
+// Calls visit(owner, tile, rank) for every tile that the lanes' Gaussians meet, rank counting those of the owning lane;
+// returns how many the caller's own one meets. A whole warp walks over large rectangles together. All lanes call it; a
+// Gaussian that is not drawn has an empty rectangle.
 template <class Visit>
 CUDA_INLINE uint32_t for_tiles(const RasterizeCudaView& view, const Splat& s, const Visit& visit) {
   const TileWalk own(view, s);
@@ -81,12 +87,14 @@ CUDA_INLINE void sh_color(const RasterizeCudaView& view, const float* sh, const 
 }
 
 // Writes Gaussian i's radius; returns its splat without colour, whose rectangle of tiles is empty if it cannot be seen.
-CUDA_INLINE Splat project_one(const RasterizeCudaView& view, const RasterizeTensors& t, const gs::Camera& camera, size_t i) {
+CUDA_INLINE Splat
+project_one(const RasterizeCudaView& view, const RasterizeTensors& t, const gs::Camera& camera, size_t i) {
   Splat s = {};
   t.radii[i] = 0;
   const float* m = t.means + 3 * i;
   const gs::Projection<float> p = gs::project(camera, m, t.quats + 4 * i, t.scales + 3 * i);
-  const float z = camera.rotation[6] * m[0] + camera.rotation[7] * m[1] + camera.rotation[8] * m[2] + camera.translation[2];
+  const float z =
+      camera.rotation[6] * m[0] + camera.rotation[7] * m[1] + camera.rotation[8] * m[2] + camera.translation[2];
   // NaN fails every comparison, so a Gaussian with one is dropped.
   if (!(z > camera.near_plane && p.xx < 1e30f && p.yy < 1e30f && p.determinant < 1e36f)) return s;
   t.radii[i] = gs::visible_radius(p.mean_x, p.mean_y, gs::three_sigma(p), view.width, view.height);
@@ -105,7 +113,8 @@ CUDA_INLINE Splat project_one(const RasterizeCudaView& view, const RasterizeTens
   return s;
 }
 
-CUDA_INLINE void color_one(const RasterizeCudaView& view, const RasterizeTensors& t, const gs::Camera& camera, size_t i, Splat& s) {
+CUDA_INLINE void color_one(
+    const RasterizeCudaView& view, const RasterizeTensors& t, const gs::Camera& camera, size_t i, Splat& s) {
   float rgb[3];
   if (t.sh == nullptr) {
     for (int c = 0; c < 3; ++c) rgb[c] = t.colors[3 * i + c];
@@ -116,7 +125,7 @@ CUDA_INLINE void color_one(const RasterizeCudaView& view, const RasterizeTensors
 }
 
 __global__ void __launch_bounds__(PROJECT_THREADS)
-project_kernel(RasterizeCudaView view, RasterizeTensors t, Saved saved, ForwardScratch scratch) {
+    project_kernel(RasterizeCudaView view, RasterizeTensors t, Saved saved, ForwardScratch scratch) {
   __shared__ gs::Camera camera;
   if (threadIdx.x == 0) camera = read_camera(view);
   __syncthreads();
@@ -124,7 +133,8 @@ project_kernel(RasterizeCudaView view, RasterizeTensors t, Saved saved, ForwardS
   const bool mine = i < static_cast<size_t>(view.gaussians);
   Splat s = {};
   if (mine) s = project_one(view, t, camera, i);
-  const uint32_t pairs = for_tiles(view, s, [&](int, uint32_t tile, uint32_t) { atomicAdd(scratch.tile_pairs + tile, 1u); });
+  const uint32_t pairs =
+      for_tiles(view, s, [&](int, uint32_t tile, uint32_t) { atomicAdd(scratch.tile_pairs + tile, 1u); });
   if (mine) saved.pair_count[i] = pairs;
   if (pairs != 0) {
     color_one(view, t, camera, i, s);
@@ -136,7 +146,8 @@ project_kernel(RasterizeCudaView view, RasterizeTensors t, Saved saved, ForwardS
 }
 
 // Slots summed in order by one thread; the features' sums go straight to grad_features.
-CUDA_INLINE void sum_alone(int features, const float* slot, uint32_t pairs, float* grad_features, float total[MOMENTS]) {
+CUDA_INLINE void sum_alone(
+    int features, const float* slot, uint32_t pairs, float* grad_features, float total[MOMENTS]) {
   const size_t stride = static_cast<size_t>(MOMENTS + features);
   for (uint32_t pair = 0; pair < pairs; ++pair) {
     for (int k = 0; k < MOMENTS; ++k) total[k] += slot[pair * stride + k];
@@ -172,7 +183,8 @@ CUDA_INLINE void sum_together(
 
 // The sums of a Gaussian's slots. All lanes of a warp call it, those without a Gaussian of their own (`mine`) too.
 CUDA_INLINE void sum_slots(
-    int features, const float* slots, uint32_t begin, uint32_t pairs, bool mine, float* grad_features, float total[MOMENTS]) {
+    int features, const float* slots, uint32_t begin, uint32_t pairs, bool mine, float* grad_features,
+    float total[MOMENTS]) {
   const size_t stride = static_cast<size_t>(MOMENTS + features);
   for (int k = 0; k < MOMENTS; ++k) total[k] = 0.0f;
   if (mine && pairs <= ALONE) sum_alone(features, slots + begin * stride, pairs, grad_features, total);
@@ -185,7 +197,8 @@ CUDA_INLINE void sum_slots(
 
 // Gradient on a Gaussian's centre through the view direction of its harmonics; leaves their values in basis[0..15].
 CUDA_INLINE void sh_backward(
-    const RasterizeCudaView& view, const float* sh, const gs::Direction<float>& d, const float rgb[3], float* basis, float grad_mean[3]) {
+    const RasterizeCudaView& view, const float* sh, const gs::Direction<float>& d, const float rgb[3], float* basis,
+    float grad_mean[3]) {
   float value[SH_MOST], grad[SH_MOST], g[3];
   gs::sh_basis(view.sh_degree, d.x, d.y, d.z, value);
   const int used = (view.sh_degree + 1) * (view.sh_degree + 1);
@@ -212,7 +225,8 @@ CUDA_INLINE void chain_one(
   const gs::Whitening<float> l = gs::whiten(p, 1.0f);
   // The pixels' offsets were whitened with WHITEN_SCALE.
   const float s1 = 1.0f / gs::WHITEN_SCALE, s2 = 1.0f / gs::HALF_LOG2_E;
-  const gs::Moments<float> moments = {total[0], total[1] * s1, total[2] * s1, total[3] * s2, total[4] * s2, total[5] * s2};
+  const gs::Moments<float> moments = {total[0],      total[1] * s1, total[2] * s1,
+                                      total[3] * s2, total[4] * s2, total[5] * s2};
   float grad_mean[3], grad_quat[4], grad_scale[3], grad_pixel[2];
   gs::project_backward(camera, p, l, scale, moments, total[9], grad_mean, grad_quat, grad_scale, grad_pixel);
   if (t.sh != nullptr) {
@@ -258,7 +272,7 @@ CUDA_INLINE void sum_background(const RasterizeTensors& t, const BackwardScratch
 
 // From the slots to gradients on the inputs. The last block sums the background's gradient instead.
 __global__ void __launch_bounds__(CHAIN_THREADS)
-chain_kernel(RasterizeCudaView view, RasterizeTensors t, Saved saved, BackwardScratch scratch, size_t tiles) {
+    chain_kernel(RasterizeCudaView view, RasterizeTensors t, Saved saved, BackwardScratch scratch, size_t tiles) {
   if (blockIdx.x == gridDim.x - 1) {
     sum_background(t, scratch, tiles);
     return;

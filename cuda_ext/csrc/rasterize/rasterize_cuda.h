@@ -1,9 +1,9 @@
 // Rasterization on a GPU: the plain C interface that Python calls through ctypes (cuda_ext/_cuda.py).
 //
-// The arrays are those of RasterizeTensors (rasterize.h), in device memory. Nothing here waits for the device or allocates,
-// so that a step can be captured in a CUDA graph: the caller brings memory of the sizes that rasterize_bytes names, with
-// room for `pair_capacity` pairs of a Gaussian and a tile that it meets. A picture with more pairs than that shows the
-// background only, has zero gradients, and is counted in `status`, which the caller reads when it likes.
+// The arrays are those of RasterizeTensors (rasterize.h), in device memory. Nothing here waits for the device or
+// allocates, so that a step can be captured in a CUDA graph: the caller brings memory of the sizes that rasterize_bytes
+// names, with room for `pair_capacity` pairs of a Gaussian and a tile that it meets. A picture with more pairs than
+// that shows the background only, has zero gradients, and is counted in `status`, which the caller reads when it likes.
 #pragma once
 
 #include <cstddef>

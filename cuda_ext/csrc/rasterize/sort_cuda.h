@@ -1,5 +1,6 @@
-// Lists of Gaussians by tile, nearest first. Each list is sorted by (depth, slot): slots rise with the Gaussian's index, so
-// equal depths keep the order of the input, and it does not matter in which order the threads filled the list.
+// Lists of Gaussians by tile, nearest first. Each list is sorted by (depth, slot): slots rise with the Gaussian's
+// index, so equal depths keep the order of the input, and it does not matter in which order the threads filled the
+// list.
 #pragma once
 
 #include "project_cuda.h"
@@ -27,7 +28,7 @@ CUDA_INLINE unsigned long long begin_from_counts(uint32_t* counts, uint32_t* beg
 
 // One block: where each block's slots and each tile's list begin. Without room for all pairs, every list is empty.
 __global__ void __launch_bounds__(SCAN_THREADS)
-begin_kernel(RasterizeCudaView view, Saved saved, ForwardScratch scratch, size_t blocks, size_t tiles) {
+    begin_kernel(RasterizeCudaView view, Saved saved, ForwardScratch scratch, size_t blocks, size_t tiles) {
   const unsigned long long pairs = begin_from_counts(scratch.block_pairs, scratch.block_pairs, blocks, false);
   const bool fits = pairs <= static_cast<unsigned long long>(view.pair_capacity);
   begin_from_counts(scratch.tile_pairs, saved.tile_begin, tiles, !fits);
@@ -41,7 +42,7 @@ begin_kernel(RasterizeCudaView view, Saved saved, ForwardScratch scratch, size_t
 
 // Deals the pairs out to their tiles: an entry is (depth, slot) until it is sorted.
 __global__ void __launch_bounds__(PROJECT_THREADS)
-list_kernel(RasterizeCudaView view, Saved saved, ForwardScratch scratch) {
+    list_kernel(RasterizeCudaView view, Saved saved, ForwardScratch scratch) {
   __shared__ uint32_t begins[PROJECT_THREADS], depths[PROJECT_THREADS];
   const size_t i = static_cast<size_t>(blockIdx.x) * PROJECT_THREADS + threadIdx.x;
   const bool mine = i < static_cast<size_t>(view.gaussians);

@@ -17,7 +17,7 @@ struct alignas(16) Splat {
   uint32_t tiles_x, tiles_y;
 };
 
-// Per pair: v u w uu uw ww r g b depth |x| |y|, then the features (|.|: absolute contributions to the projected centre).
+// Per pair: v u w uu uw ww r g b depth |x| |y|, then the features (|.|: absolute contributions to the centre).
 constexpr int MOMENTS = 12;
 constexpr int COLORS = 4;  // r g b depth
 // Feature channels that ride along in the first pass of blending, and in each further one.
@@ -43,7 +43,9 @@ struct Layout {
   explicit Layout(const RasterizeCudaView& view)
       : gaussians(static_cast<size_t>(view.gaussians)),
         pixels(static_cast<size_t>(view.width) * static_cast<size_t>(view.height)),
-        tiles(static_cast<size_t>((view.width + view.tile - 1) / view.tile) * ((view.height + view.tile - 1) / view.tile)),
+        tiles(
+            static_cast<size_t>((view.width + view.tile - 1) / view.tile) *
+            ((view.height + view.tile - 1) / view.tile)),
         tile_pixels(static_cast<size_t>(view.tile) * static_cast<size_t>(view.tile)),
         pairs(static_cast<size_t>(view.pair_capacity)),
         slot_floats(static_cast<size_t>(MOMENTS + view.features)),
@@ -64,7 +66,7 @@ struct Saved {
   Entry* entries;        // [pairs] by tile
   float* light;          // [H, W] left over
   int32_t* last;         // [H, W] list position of the last Gaussian blended, or -1
-  float* checkpoints;    // [checkpoints, 1 + channels, pixels of a tile] light and sums at the end of each bucket; or null
+  float* checkpoints;    // [checkpoints, 1 + channels, pixels of a tile] light and sums at each bucket's end; or null
   float* sums;           // [channels, H, W] without the background; only with checkpoints
   size_t bytes;
   Saved(const Layout& n, void* memory) {

@@ -1,8 +1,7 @@
-// L1 and SSIM on a GPU. A block takes 16 x 16 pixels of one channel: it loads them with a margin of five, blurs along rows
-// and then along columns in shared memory. As on the CPU, x^2 + y^2 is blurred as one map.
-#include "ssim_cuda.h"
-
+// L1 and SSIM on a GPU. A block takes 16 x 16 pixels of one channel: it loads them with a margin of five, blurs along
+// rows and then along columns in shared memory. As on the CPU, x^2 + y^2 is blurred as one map.
 #include "../cuda_platform.h"
+#include "ssim_cuda.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -36,7 +35,8 @@ CUDA_INLINE float taps_along(const float* centre, int step) {
 }
 
 // The block's pixels of a plane with their margin, zeros outside the picture.
-CUDA_INLINE void load_padded(const SsimCudaImages& im, const Place& place, const float* plane, float out[PADDED][PADDED]) {
+CUDA_INLINE void load_padded(
+    const SsimCudaImages& im, const Place& place, const float* plane, float out[PADDED][PADDED]) {
   const int left = place.x - place.column - HALF, top = place.y - place.row - HALF;
   for (int i = static_cast<int>(threadIdx.x); i < PADDED * PADDED; i += THREADS) {
     const int x = left + i % PADDED, y = top + i / PADDED;
@@ -142,7 +142,8 @@ __global__ void __launch_bounds__(THREADS) ssim_backward_kernel(SsimCudaImages i
 }
 
 dim3 blocks_of(const SsimCudaImages& im) {
-  const unsigned across = static_cast<unsigned>((im.width + SIDE - 1) / SIDE), down = static_cast<unsigned>((im.height + SIDE - 1) / SIDE);
+  const unsigned across = static_cast<unsigned>((im.width + SIDE - 1) / SIDE),
+                 down = static_cast<unsigned>((im.height + SIDE - 1) / SIDE);
   return dim3(across * down, static_cast<unsigned>(im.channels));
 }
 

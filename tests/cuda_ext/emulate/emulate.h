@@ -1,10 +1,11 @@
-// Runs the CUDA sources of cuda_ext/csrc on a CPU, for tests: `g++ -x c++ -I tests/cuda_ext/emulate -c rasterize_cuda.cu`.
+// Runs the CUDA sources of cuda_ext/csrc on a CPU, for tests: `g++ -x c++ -I tests/cuda_ext/emulate -c
+// rasterize_cuda.cu`.
 //
 // One block at a time; each thread of it is a fiber that runs until it waits at a barrier or a warp operation, and each
-// warp runs as far as it gets before the next one does. Memory shared by the block is filled with NaNs before each block.
-// emulate_order() chooses in which order lanes, warps and blocks run: results that depend on it come from a missing
-// barrier or an order that was taken for granted. A barrier that not all threads reach is an error (code 719), as are
-// warp operations of less than 32 lanes.
+// warp runs as far as it gets before the next one does. Memory shared by the block is filled with NaNs before each
+// block. emulate_order() chooses in which order lanes, warps and blocks run: results that depend on it come from a
+// missing barrier or an order that was taken for granted. A barrier that not all threads reach is an error (code 719),
+// as are warp operations of less than 32 lanes.
 #pragma once
 
 #include <setjmp.h>
@@ -189,8 +190,8 @@ inline unsigned run_warp(unsigned warp, unsigned seed) {
   return moved;
 }
 
-// Runs the threads of one block to their ends; false if they wait for each other for ever. Warps get as far ahead of each
-// other as barriers let them, which is what brings missing ones to light.
+// Runs the threads of one block to their ends; false if they wait for each other for ever. Warps get as far ahead of
+// each other as barriers let them, which is what brings missing ones to light.
 inline bool run_block(unsigned threads, unsigned seed) {
   start_block(threads);
   const std::vector<unsigned> warps = ordered(threads / LANES, seed);
@@ -257,7 +258,8 @@ T __shfl_sync(unsigned, T value, int lane) {
 template <class T>
 T __shfl_down_sync(unsigned, T value, unsigned by) {
   const unsigned lane = threadIdx.x % emulate::LANES;
-  return emulate::from_bits<T>(emulate::exchange(emulate::to_bits(value))[lane + by < emulate::LANES ? lane + by : lane]);
+  return emulate::from_bits<T>(
+      emulate::exchange(emulate::to_bits(value))[lane + by < emulate::LANES ? lane + by : lane]);
 }
 inline void __syncwarp() { emulate::exchange(0); }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
@@ -282,7 +284,8 @@ inline cudaError_t cudaGetLastError() {
   return found;
 }
 inline const char* cudaGetErrorString(cudaError_t code) {
-  return code == emulate::LAUNCH_FAILURE ? "emulator: not all threads reached the same barrier" : "emulator: invalid launch";
+  return code == emulate::LAUNCH_FAILURE ? "emulator: not all threads reached the same barrier"
+                                         : "emulator: invalid launch";
 }
 inline cudaError_t cudaSetDevice(int) { return 0; }
 inline cudaError_t cudaMemsetAsync(void* at, int value, size_t bytes, cudaStream_t) {
