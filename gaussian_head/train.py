@@ -27,6 +27,10 @@ from gaussian_head.training.trainer import Trainer
 from gaussian_head.training.validation import validate
 
 
+MOST_THREADS = 8
+"""More would wait for each other: a step is made of operators of a millisecond and less."""
+
+
 @dataclass(frozen=True)
 class TrainOptions:
     """Fit a Gaussian head to a subject folder, continuing where an earlier run was stopped."""
@@ -50,8 +54,7 @@ class TrainOptions:
 def train(options: TrainOptions) -> None:
     """Run the chosen stages; see `TrainOptions`."""
     config = replace(PRESETS[options.preset], rasterizer=options.rasterizer)
-    # Two threads on two cores are slower than one: they wait for each other in operators of microseconds.
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+    torch.set_num_threads(min(os.cpu_count() or 1, MOST_THREADS))
     device = choose_device(options.device)
     subject = Subject(options.data, config.size, device=device)
     trainer = Trainer(options.out, config.trainer, validate, track)
