@@ -23,7 +23,7 @@ IMPLEMENTATIONS = ("auto", "cpu", "reference")
 ENVIRONMENT = "GAUSSIAN_HEAD_OPERATORS"
 """Environment variable that replaces `auto` by one of `IMPLEMENTATIONS`."""
 ISA_ENVIRONMENT = "GAUSSIAN_HEAD_ISA"
-"""Environment variable that names the compiled copy to use, one of `instruction_sets()`; read when the library loads."""
+"""Environment variable that names the compiled copy to use, one of `instruction_sets()`; read as the library loads."""
 
 
 class LibraryMissingError(RuntimeError):
@@ -50,7 +50,9 @@ def _load() -> ctypes.CDLL | str:
     library.gaussian_head_workspace_new.restype = ctypes.c_void_p
     wanted, here = os.environ.get(ISA_ENVIRONMENT), library.gaussian_head_isas().decode().split()
     if wanted and wanted not in here:
-        raise ValueError(f"${ISA_ENVIRONMENT} is {wanted!r}, but this machine runs {here}; name one of them or unset it.")
+        raise ValueError(
+            f"${ISA_ENVIRONMENT} is {wanted!r}, but this machine runs {here}; name one of them or unset it."
+        )
     return library
 
 
