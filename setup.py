@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -87,10 +88,13 @@ class BuildOperators(build_ext):
         openmp = ["-fopenmp"] if probe.returncode == 0 else []
         jobs = [(source, isa, [*flags, f"-DISA={isa}"]) for isa, flags in copies.items() for source in KERNELS]
         jobs.append((DISPATCH, "all", ["-DWITH_X86"] if "avx2" in copies else []))
-        objects = []
-        for source, isa, flags in jobs:
-            objects.append(str(folder / f"{source.stem}_{isa}.o"))
-            self.must_run([compiler, *FLAGS, *openmp, *flags, "-c", str(source), "-o", objects[-1]])
+        objects = [str(folder / f"{source.stem}_{isa}.o") for source, isa, _ in jobs]
+        commands = [
+            [compiler, *FLAGS, *openmp, *flags, "-c", str(source), "-o", built_object]
+            for (source, _, flags), built_object in zip(jobs, objects, strict=True)
+        ]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self.must_run, commands))
         self.must_run([compiler, "-shared", *openmp, *objects, "-o", str(built)])
 
     def build_cuda(self, built: Path, target: Path) -> None:

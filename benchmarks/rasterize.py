@@ -3,13 +3,14 @@
 python benchmarks/rasterize.py                                # nine sizes, a table
 python benchmarks/rasterize.py --sizes 5000@256 20000@512 --threads 2 --json
 python benchmarks/rasterize.py --loss --markdown docs/operators.md
-valgrind --tool=callgrind --toggle-collect='gaussian_head_*' python benchmarks/rasterize.py --count forward --sizes 5000@256
 
 One pass gives colour (harmonics of degree 3), alpha, depth and two more channels; backward gives the gradients of all
 of them on every input and on the projected centres. Every round times every size, so that a slow minute of the machine
 slows all of them; a row is the median over the rounds. Absolute times belong to the machine; the ratio to plain
-PyTorch, taken in the same run, travels better, and instruction counts (`--count`, one call) carry no noise at all.
-"""
+PyTorch, taken in the same run, travels better, and instruction counts carry no noise at all:
+
+valgrind --tool=callgrind --toggle-collect='rasterize_*ward_*' python benchmarks/rasterize.py --sizes 5000@256 --count forward
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +54,8 @@ class BenchmarkOptions:
     """Times that every size is measured."""
     json: bool = False
     """Print the rows of `rasterize` as JSON instead of a table."""
+    reference: bool = True
+    """Time plain PyTorch as well; takes longer than everything else."""
     loss: bool = False
     """Time `l1_ssim` as well; adds a table."""
     markdown: Path | None = None
@@ -61,7 +65,7 @@ class BenchmarkOptions:
 
 
 def make_scene(gaussians: int, px: int, seed: int = 0) -> dict[str, Any]:
-    """Return arguments of `rasterize`: a head (80 %), shoulders (10 %) and a wall (10 %), 0.9 m from a 20 degree camera.
+    """Return arguments of `rasterize`: a head (80 %), shoulders (10 %), a wall (10 %), 0.9 m from a 20 degree camera.
 
     The head is the shell of an ellipsoid of 0.075 x 0.105 x 0.09 m with a nose. Every axis of a Gaussian is log-uniform
     in 0.5-3 px on the picture (the wall's in 1.5-4), so that the work per Gaussian does not depend on the resolution.
@@ -76,11 +80,12 @@ def make_scene(gaussians: int, px: int, seed: int = 0) -> dict[str, Any]:
     direction = torch.nn.functional.normalize(torch.randn(head, 3, generator=generator), dim=1)
     nose = 0.25 * torch.exp(-((direction - torch.tensor([0.0, -0.1, 0.99])).square().sum(1) / 0.06))
     radius = 1 + 0.02 * torch.randn(head, generator=generator) + nose
+    half = torch.tensor([[0.15, 0.024, 0.05], [0.19, 0.19, 0.005]])
     parts = [
         direction * torch.tensor([0.075, 0.105, 0.09]) * radius[:, None],
-        torch.stack([uniform(-0.15, 0.15, shoulders), uniform(-0.158, -0.11, shoulders), uniform(-0.05, 0.05, shoulders)], 1),
-        torch.stack([uniform(-0.19, 0.19, wall), uniform(-0.19, 0.19, wall), uniform(-0.21, -0.2, wall)], 1),
-    ]  # fmt: skip
+        torch.tensor([0.0, -0.134, 0.0]) + half[0] * uniform(-1, 1, shoulders, 3),
+        torch.tensor([0.0, 0.0, -0.205]) + half[1] * uniform(-1, 1, wall, 3),
+    ]
     means = torch.cat(parts)
     focal = 0.5 * px / math.tan(math.radians(10))
     small, large = torch.full((gaussians,), 0.5), torch.full((gaussians,), 3.0)
@@ -133,14 +138,14 @@ class Rendering:
         """Do the same with gsplat, which needs a GPU; its depth comes as a fourth colour, its features not at all."""
         from gsplat import rasterization
 
-        on_gpu = {k: v.detach().cuda().requires_grad_(k in LEAVES) if isinstance(v, Tensor) else v for k, v in self.scene.items()}
         names = ("means", "quats", "scales", "opacities")
+        on_gpu = {k: self.scene[k].detach().cuda().requires_grad_() for k in (*names, "sh")}
+        on_gpu |= {k: self.scene[k].cuda() for k in ("viewmat", "K")}
         picture, alpha, _ = rasterization(
             *(on_gpu[name] for name in names), on_gpu["sh"], on_gpu["viewmat"][None], on_gpu["K"][None],
             self.px, self.px, sh_degree=3, render_mode="RGB+D",
         )  # fmt: skip
-        leaves = [on_gpu[name] for name in (*names, "sh")]
-        grads = torch.autograd.grad(picture.sum() + alpha.sum(), leaves)
+        grads = torch.autograd.grad(picture.sum() + alpha.sum(), [on_gpu[name] for name in (*names, "sh")])
         torch.cuda.synchronize()
         return grads
 
@@ -174,7 +179,7 @@ def time_rasterize(options: BenchmarkOptions) -> list[dict[str, Any]]:
     for rendering, forward, both in zip(renderings, times[::2], times[1::2], strict=True):
         row = {"gaussians": rendering.gaussians, "px": rendering.px, "threads": options.threads}
         reference = None
-        if rendering.gaussians <= REFERENCE_GAUSSIANS:
+        if options.reference and rendering.gaussians <= REFERENCE_GAUSSIANS:
             reference = statistics.median(milliseconds(lambda r=rendering: r.forward_backward("reference"), 2))
         peers = {}
         if importlib.util.find_spec("gsplat") and torch.cuda.is_available():
@@ -200,11 +205,11 @@ def time_loss(options: BenchmarkOptions) -> list[list[str]]:
         mask = torch.rand(1, px, px, generator=generator)
         prediction.requires_grad_()
 
-        def run(implementation: str, prediction: Tensor = prediction, target: Tensor = target, mask: Tensor = mask) -> None:
-            l1, ssim = l1_ssim(prediction, target, mask, implementation=implementation)
-            torch.autograd.grad(l1 - 0.2 * ssim, prediction)
+        def run(implementation: str, pictures: tuple[Tensor, ...] = (prediction, target, mask)) -> None:
+            l1, ssim = l1_ssim(*pictures, implementation=implementation)
+            torch.autograd.grad(l1 - 0.2 * ssim, pictures[0])
 
-        calls += [lambda run=run: run("auto"), lambda run=run: run("reference")]
+        calls += [partial(run, "auto"), partial(run, "reference")]
     times = interleaved(calls, options.rounds)
     return [
         [f"{px}", f"{ours:.2f}", f"{reference:.1f}", f"{reference / ours:.0f}"]
@@ -216,10 +221,11 @@ def machine() -> str:
     """Describe where the times were taken."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     copy = instruction_set() if is_built() else "not compiled"
     waiting = os.environ.get("OMP_WAIT_POLICY", "default")
-    return f"{model}, {os.cpu_count()} cores, {copy} copy, torch {torch.__version__}, OMP_WAIT_POLICY {waiting}"
+    model, cores = (*names, platform.machine())[0], os.cpu_count()
+    return f"{model}, {cores} cores, {copy} copy, torch {torch.__version__}, OMP_WAIT_POLICY {waiting}"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -240,10 +246,10 @@ def page(options: BenchmarkOptions, rows: list[dict[str, Any]]) -> str:
     header = ["Gaussians", "px", "forward", "forward + backward", "plain PyTorch", "times faster", "peers"]
     text = f"""# Operators
 
-Written by `python benchmarks/rasterize.py --loss --markdown docs/operators.md`. Milliseconds, medians of {options.rounds} interleaved
-rounds, {options.threads} threads, on {machine()}.
+Written by `python benchmarks/rasterize.py --loss --markdown docs/operators.md`. Milliseconds, medians of
+{options.rounds} interleaved rounds, {options.threads} threads, on {machine()}.
 
-`rasterize`: colour (harmonics of degree 3), alpha, depth and two more channels in one pass, all gradients, through autograd:
+`rasterize`: colour (harmonics of degree 3), alpha, depth and two more channels in one pass, all gradients, by autograd:
 
 {table(header, cells)}"""
     if options.loss:

@@ -77,7 +77,9 @@ class View(NamedTuple):
         rows, ((fx, _, cx), (_, fy, cy), _) = viewmat.tolist(), K.tolist()
         viewmat_rows, intrinsics = (*rows[0], *rows[1], *rows[2]), (fx, fy, cx, cy)
         if not all(map(math.isfinite, (*viewmat_rows, *intrinsics))) or not (fx > 0 and fy > 0):
-            raise ValueError(f"rasterize: viewmat and K must be finite and focal lengths above 0, got {rows} and {K.tolist()}.")
+            raise ValueError(
+                f"rasterize: viewmat and K must be finite and focal lengths above 0, got {rows}, {K.tolist()}."
+            )
         if not 0 < near < math.inf:
             raise ValueError(f"rasterize: near must be a positive distance, got {near}.")
         return cls(viewmat_rows, intrinsics, width, height, near, sh_degree)
@@ -105,7 +107,7 @@ def _address(tensor: Tensor | None) -> int | None:
 def _run(operator: str, status: int) -> None:
     if status == 2:
         raise ValueError(
-            f"{operator}: the Gaussians meet more than 2^29 tiles of 16 x 16 px; make them smaller or fewer, or the picture."
+            f"{operator}: the Gaussians meet more than 2^29 tiles of 16 x 16 px; make them, or the picture, smaller."
         )
     if status != 0:
         raise MemoryError(f"{operator}: out of memory; render fewer Gaussians or a smaller picture.")

@@ -27,7 +27,7 @@ IMPLEMENTATIONS = ("auto", "cpu", "cuda", "reference")
 ENVIRONMENT = "GAUSSIAN_HEAD_OPERATORS"
 """Environment variable that replaces `auto` by one of `IMPLEMENTATIONS`."""
 ISA_ENVIRONMENT = "GAUSSIAN_HEAD_ISA"
-"""Environment variable that names the compiled copy to use, one of `instruction_sets()`; read when the library loads."""
+"""Environment variable that names the compiled copy to use, one of `instruction_sets()`; read as the library loads."""
 
 
 class LibraryMissingError(RuntimeError):

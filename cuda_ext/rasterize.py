@@ -55,8 +55,8 @@ def rasterize(
 
     Gradients reach means, quats, scales, opacities, sh or colors, features, background and means2d; not the camera.
 
-    The compiled operators leave out a Gaussian with a value that is not finite, with a depth, opacity, colour or feature
-    beyond 1e15, or wider than about 1e9 px, and give it no gradient; the others are drawn as if it were not there.
+    The compiled operators leave out a Gaussian with a value that is not finite, with a depth, opacity, colour or
+    feature beyond 1e15, or about 1e9 px wide, and give it no gradient; the others are drawn as if it were not there.
 
     Args:
         means: Centres in the world.

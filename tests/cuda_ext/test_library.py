@@ -75,9 +75,8 @@ def test_library_of_other_sources_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 def test_unknown_instruction_set_is_refused() -> None:
     environment = {**os.environ, _library.ISA_ENVIRONMENT: "avx9000"}
     script = "import torch; from cuda_ext import l1_ssim; l1_ssim(torch.zeros(3, 8, 8), torch.zeros(3, 8, 8))"
-    result = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode != 0
     assert "$GAUSSIAN_HEAD_ISA is 'avx9000', but this machine runs ['baseline'" in result.stderr
 

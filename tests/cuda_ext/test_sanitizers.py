@@ -23,8 +23,8 @@ SCENES = 200
 MAX_PAIRS = 2000
 """Of the test build: some of the scenes have more."""
 FLAGS = [
-    "-std=c++17", "-O0", "-g1", "-fno-omit-frame-pointer", "-Wno-psabi", "-fopenmp", f"-I{CSRC}", f"-DMAX_PAIRS={MAX_PAIRS}",
-    "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
+    "-std=c++17", "-O0", "-g1", "-fno-omit-frame-pointer", "-Wno-psabi", "-fopenmp", f"-I{CSRC}",
+    f"-DMAX_PAIRS={MAX_PAIRS}", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
 ]  # fmt: skip
 COPIES = {
     "baseline": [],

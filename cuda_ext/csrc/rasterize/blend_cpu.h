@@ -71,26 +71,31 @@ struct Offset {
   }
 };
 
-// Forward state of a tile's pixels.
+// Forward state of a tile's pixels; what backward needs of it lies in the workspace.
 struct TileImage {
-  alignas(64) float light[PIXELS], r[PIXELS], g[PIXELS], b[PIXELS], depth[PIXELS];
+  float* light;  // that is left
+  int32_t* end;
+  alignas(64) float r[PIXELS], g[PIXELS], b[PIXELS], depth[PIXELS];
   alignas(64) float faintest[PIXELS];  // log2 of the least alpha that the pixel takes; infinity once it has ended
-  alignas(64) int32_t end[PIXELS], count[PIXELS];
+  alignas(64) int32_t count[PIXELS];
 };
 
 constexpr int32_t NEVER = 0x7fffffff;
 constexpr int AHEAD = 6;  // entries to fetch ahead of use: Gaussians lie anywhere in memory
 
 // Returns the blocks that lie outside the picture.
-SIMD_INLINE uint32_t start_tile(const Tile& tile, TileImage& image) {
+SIMD_INLINE uint32_t start_tile(const Tile& tile, Workspace& ws, TileImage& image) {
   uint32_t outside = 0;
-  std::memset(&image, 0, sizeof image);
+  image.light = &ws.transmittance[static_cast<size_t>(tile.index) * PIXELS];
+  image.end = &ws.end[static_cast<size_t>(tile.index) * PIXELS];
   for (int block = 0; block < BLOCKS; ++block) {
     const int at = LANES * block;
     const iv inside = (block_x(block) < static_cast<float>(tile.columns)) & (block_y(block) < static_cast<float>(tile.rows));
     store(image.light + at, all(1.0f));
     store(image.faintest + at, inside ? all(LOG2_ALPHA_MIN) : all(__builtin_inff()));
     store(image.end + at, inside & NEVER);
+    for (float* plane : {image.r, image.g, image.b, image.depth}) store(plane + at, fv{});
+    store(image.count + at, iv{});
     if (lane_bits(inside) == 0) outside |= 1u << block;
   }
   return outside;
@@ -135,7 +140,7 @@ void blend_tile(const RasterizeView& view, const RasterizeTensors& t, Workspace&
   TileImage image;
   Stretch stretch;
   const int features = FEATURES < 0 ? view.features : FEATURES;
-  uint32_t done = start_tile(tile, image);
+  uint32_t done = start_tile(tile, ws, image);
   std::memset(planes, 0, static_cast<size_t>(features) * PIXELS * sizeof(float));
   for (uint32_t begin = tile.begin; begin < tile.end; begin += STRETCH) {
     stretch.fetch(ws, tile, begin);
@@ -194,8 +199,6 @@ void blend_tile(const RasterizeView& view, const RasterizeTensors& t, Workspace&
     store(image.g + at, fma(left, all(t.background[1]), load(image.g + at)));
     store(image.b + at, fma(left, all(t.background[2]), load(image.b + at)));
   }
-  std::memcpy(&ws.transmittance[static_cast<size_t>(tile.index) * PIXELS], image.light, sizeof image.light);
-  std::memcpy(&ws.end[static_cast<size_t>(tile.index) * PIXELS], image.end, sizeof image.end);
   const size_t plane = static_cast<size_t>(view.width) * view.height;
   store_tile(t.color, view, tile, image.r);
   store_tile(t.color + plane, view, tile, image.g);
@@ -210,14 +213,19 @@ void blend_tile(const RasterizeView& view, const RasterizeTensors& t, Workspace&
 // (depth, features), and the absolute contributions to the projected centre.
 enum { SUM_V, SUM_U, SUM_W, SUM_UU, SUM_UW, SUM_WW, SUM_R, SUM_G, SUM_B, MOMENTS };
 
+constexpr int slot_stride(int columns) {
+  const int whole = (columns + 3) / 4 * 4;
+  return whole < LANES ? LANES : whole;
+}
+
 struct SlotLayout {
   int depth, features, extra;  // 1 when depth has a gradient; features that have; both
   bool absolute;
-  int stride;  // floats, whole vectors
+  int stride;  // floats: a multiple of four, a vector at least
   SlotLayout(const RasterizeView& view, const RasterizeTensors& t) {
     depth = t.grad_depth != nullptr, features = t.grad_feature_map != nullptr ? view.features : 0, extra = depth + features;
     absolute = t.grad_means2d_abs != nullptr;
-    stride = (MOMENTS + extra + 2 * absolute + LANES - 1) / LANES * LANES;
+    stride = slot_stride(MOMENTS + extra + 2 * absolute);
   }
 };
 
@@ -227,7 +235,7 @@ struct TileGradient {
   alignas(64) float light[PIXELS];   // light that reaches the Gaussian looked at
   alignas(64) float behind[PIXELS];  // sum over what lies behind of weight times (gradient . channels)
   alignas(64) float x[PIXELS], y[PIXELS];  // of the pixels' centres inside the tile
-  alignas(64) int32_t end[PIXELS];
+  const int32_t* end;
   int32_t block_end[BLOCKS], tile_end;  // past the last position that matters
 };
 
@@ -239,13 +247,14 @@ SIMD_INLINE void start_gradient(
   load_tile(color == nullptr ? nullptr : color + plane, view, tile, state.g);
   load_tile(color == nullptr ? nullptr : color + 2 * plane, view, tile, state.b);
   load_tile(t.grad_alpha, view, tile, state.behind);
-  std::memcpy(state.light, &ws.transmittance[static_cast<size_t>(tile.index) * PIXELS], sizeof state.light);
-  std::memcpy(state.end, &ws.end[static_cast<size_t>(tile.index) * PIXELS], sizeof state.end);
+  const float* lights = &ws.transmittance[static_cast<size_t>(tile.index) * PIXELS];
+  state.end = &ws.end[static_cast<size_t>(tile.index) * PIXELS];
   fv background[3] = {};
   state.tile_end = 0;
   for (int block = 0; block < BLOCKS; ++block) {
     const int at = LANES * block;
-    const fv r = load(state.r + at), g = load(state.g + at), b = load(state.b + at), light = load(state.light + at);
+    const fv r = load(state.r + at), g = load(state.g + at), b = load(state.b + at), light = load(lights + at);
+    store(state.light + at, light);
     background[0] += light * r, background[1] += light * g, background[2] += light * b;
     store(state.x + at, block_x(block)), store(state.y + at, block_y(block));
     const fv seen = r * t.background[0] + g * t.background[1] + b * t.background[2];
@@ -325,7 +334,11 @@ void blend_tile_backward(
     for (int e = 0; e < EXTRA; ++e) parts[MOMENTS + e] = extras[e];
     if (ABSOLUTE) parts[KNOWN] = ax, parts[KNOWN + 1] = ay;
     if (EXTRA >= 0) {
-      for (int c = 0; c < FIXED; c += LANES) store(slot + c, sums(parts + c));
+      constexpr int STRIDE = slot_stride(KNOWN + 2 * ABSOLUTE);
+      for (int c = 0; c < FIXED; c += LANES) {
+        const fv total = sums(parts + c);
+        std::memcpy(slot + c, &total, (STRIDE - c < LANES ? STRIDE - c : LANES) * sizeof(float));
+      }
     } else {
       alignas(64) float totals[FIXED];
       for (int c = 0; c < FIXED; c += LANES) store(totals + c, sums(parts + c));

@@ -10,9 +10,10 @@
 
 namespace {
 
-// Sums the slots of one Gaussian, in order, into totals[stride].
+// Sums the slots of one Gaussian, in order, into totals[stride]; the last vector may overlap the one before.
 SIMD_INLINE void sum_slots(const float* slot, uint32_t pairs, int stride, float* totals) {
-  for (int c = 0; c < stride; c += LANES) {
+  for (int column = 0; column < stride; column += LANES) {
+    const int c = column + LANES <= stride ? column : stride - LANES;
     fv total{};
     for (uint32_t pair = 0; pair < pairs; ++pair) total += load(slot + static_cast<size_t>(pair) * stride + c);
     store(totals + c, total);
@@ -29,15 +30,14 @@ SIMD_INLINE void sh_backward(
   if (lane_bits(seen) == 0 || static_cast<size_t>(columns) < stride) std::memset(out, 0, rows * stride * sizeof(float));
   if (lane_bits(seen) == 0) return;
   const Harmonics h(view, t, camera, mean, first, rows);
-  fv rgb[3], grad_basis[16] = {}, grad_sh[SH_COLUMNS] = {}, grad[3];
+  fv rgb[3], grad_basis[16], grad_sh[SH_COLUMNS], grad[3];
   h.colors(rgb);
   for (int c = 0; c < 3; ++c) grad[c] = keep(seen & (rgb[c] > 0.0f), grad_color[c]);
   for (int k = 0; k < h.used; ++k) {
-    for (int c = 0; c < 3; ++c) {
-      grad_sh[3 * k + c] = h.basis[k] * grad[c];
-      grad_basis[k] = fma(h.sh[3 * k + c], grad[c], grad_basis[k]);
-    }
+    for (int c = 0; c < 3; ++c) grad_sh[3 * k + c] = h.basis[k] * grad[c];
+    grad_basis[k] = fma(h.sh[3 * k], grad[0], fma(h.sh[3 * k + 1], grad[1], h.sh[3 * k + 2] * grad[2]));
   }
+  for (int c = 3 * h.used; c < (columns + LANES - 1) / LANES * LANES; ++c) grad_sh[c] = fv{};
   store_rows(out, stride, columns, rows, grad_sh);
   fv g[3];
   gs::sh_basis_backward(view.sh_degree, h.x, h.y, h.z, grad_basis, g);
@@ -45,7 +45,7 @@ SIMD_INLINE void sh_backward(
   for (int k = 0; k < 3; ++k) grad_mean[k] += (g[k] - unit[k] * along) * h.inv_length;
 }
 
-// Chain rule for a chunk of Gaussians. `totals`: LANES x SlotLayout::stride floats of room.
+// Chain rule for a chunk of Gaussians. `totals`: LANES x SlotLayout::stride floats of room, and a vector.
 void project_backward_chunk(
     const RasterizeView& view, const RasterizeTensors& t, Workspace& ws, const SlotLayout& layout, const gs::Camera& camera,
     int index, float* totals) {

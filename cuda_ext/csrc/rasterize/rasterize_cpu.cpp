@@ -29,7 +29,7 @@ void backward(const RasterizeView& view, const RasterizeTensors& t, Workspace& w
   const gs::Camera camera = make_camera(view);
   ws.slots.reserve(ws.pair_total * layout.stride);
   ws.tile_background.reserve(3 * static_cast<size_t>(tiles));
-  const size_t room = static_cast<size_t>(layout.extra) * (PIXELS + LANES) + static_cast<size_t>(LANES) * layout.stride;
+  const size_t room = static_cast<size_t>(layout.extra) * (PIXELS + LANES) + static_cast<size_t>(LANES) * (layout.stride + 1);
   for (int i = 0; i < threads; ++i) ws.scratch[i].reserve(room);
   const BlendTileBackward blend =
       layout.absolute ? choose_blend_backward<true>(view, layout) : choose_blend_backward<false>(view, layout);
