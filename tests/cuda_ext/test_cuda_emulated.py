@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from cuda_ext import _cuda, check_pair_room, rasterize
 pytestmark = pytest.mark.usefixtures("emulated_cuda")
 MakeScene = Callable[..., Scene]
 FORWARD, REVERSED, SHUFFLED = range(3)
+NAN, INF = math.nan, math.inf
 
 
 def assert_agrees(scene: Scene) -> None:
@@ -100,6 +102,31 @@ def test_stacked_opaque_layers(make_scene: MakeScene, monkeypatch: pytest.Monkey
     scene["scales"] += 0.3
     scene["opacities"][:] = 1.0
     assert_every_scheme_agrees(scene, monkeypatch)
+
+
+BROKEN = [
+    *((name, value) for name in ("means", "quats", "scales", "opacities", "sh", "features") for value in (NAN, -INF)),
+    ("means", INF), ("scales", INF), ("opacities", INF), ("sh", INF), ("features", INF),
+    ("scales", 1e20), ("opacities", 1e30), ("sh", 1e30), ("features", 1e30), ("means", 3e38),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), BROKEN)
+def test_others_are_drawn_as_if_a_broken_one_were_not_there(make_scene: MakeScene, name: str, value: float) -> None:
+    scene = make_scene(60, features=5)
+    whole = torch.ones(60, dtype=torch.bool)
+    whole[[0, 3, 7, 20, 59]] = False
+    scene[name][~whole] = value
+    view, grads = draw(scene, "cuda")
+    without = {k: v[whole] if isinstance(v, Tensor) and len(v) == 60 else v for k, v in scene.items()}
+    expected, expected_grads = draw(without, "cuda")
+    assert torch.equal(view.color, expected.color)
+    for leaf, grad in grads.items():
+        if leaf == "background":
+            assert torch.equal(grad, expected_grads[leaf])
+        else:
+            assert torch.equal(grad[whole], expected_grads[leaf]), leaf
+            assert not grad[~whole].any(), leaf
 
 
 def test_lists_longer_than_shared_memory(make_scene: MakeScene) -> None:

@@ -12,6 +12,9 @@ namespace gs {
 
 constexpr float LOG2_ALPHA_MIN = -7.99435343685886f;  // log2(ALPHA_MIN)
 constexpr float WHITEN_SCALE = 0.84932180028801904f;  // sqrt(log2(e) / 2): exp(power) = 2^-(u^2 + w^2)
+// A Gaussian with a depth, opacity, colour or feature beyond this is left out, like one with a NaN: what it would do to
+// the gradients of others is no longer a number.
+constexpr float VALUE_MAX = 1e15f;
 constexpr float TILE_SLACK = 0.01f;                   // added to u^2 + w^2 so that rounding never loses a pixel
 
 // viewmat: rows of world-to-camera, four floats each.

@@ -83,10 +83,30 @@ CUDA_INLINE void sh_color(const RasterizeCudaView& view, const float* sh, const 
       for (int c = 0; c < 3; ++c) rgb[c] = fma(basis[k], sh[3 * k + c], rgb[c]);
     }
   }
-  for (int c = 0; c < 3; ++c) rgb[c] = max(rgb[c], 0.0f);
 }
 
-// Writes Gaussian i's radius; returns its splat without colour, whose rectangle of tiles is empty if it cannot be seen.
+// Gives Gaussian i its colour; returns whether all its channels can be blended. NaN fails every comparison.
+CUDA_INLINE bool color_one(
+    const RasterizeCudaView& view, const RasterizeTensors& t, const gs::Camera& camera, size_t i, Splat& s) {
+  float rgb[3];
+  if (t.sh == nullptr) {
+    for (int c = 0; c < 3; ++c) rgb[c] = t.colors[3 * i + c];
+  } else {
+    sh_color(view, t.sh + 3 * i * view.sh_coefficients, gs::view_direction(camera, t.means + 3 * i), rgb);
+  }
+  bool usable = true;
+  for (int c = 0; c < 3; ++c) {
+    usable = usable && fabsf(rgb[c]) <= gs::VALUE_MAX;
+    if (t.sh != nullptr) rgb[c] = max(rgb[c], 0.0f);
+  }
+  for (int e = 0; e < view.features; ++e) {
+    usable = usable && fabsf(t.features[i * view.features + e]) <= gs::VALUE_MAX;
+  }
+  s.r = rgb[0], s.g = rgb[1], s.b = rgb[2];
+  return usable;
+}
+
+// Writes Gaussian i's radius; returns its splat, whose rectangle of tiles is empty if it cannot be seen.
 CUDA_INLINE Splat
 project_one(const RasterizeCudaView& view, const RasterizeTensors& t, const gs::Camera& camera, size_t i) {
   Splat s = {};
@@ -95,11 +115,11 @@ project_one(const RasterizeCudaView& view, const RasterizeTensors& t, const gs::
   const gs::Projection<float> p = gs::project(camera, m, t.quats + 4 * i, t.scales + 3 * i);
   const float z =
       camera.rotation[6] * m[0] + camera.rotation[7] * m[1] + camera.rotation[8] * m[2] + camera.translation[2];
-  // NaN fails every comparison, so a Gaussian with one is dropped.
-  if (!(z > camera.near_plane && p.xx < 1e30f && p.yy < 1e30f && p.determinant < 1e36f)) return s;
+  const bool in_front = z > camera.near_plane && z < gs::VALUE_MAX;
+  if (!(in_front && p.xx < 1e30f && p.yy < 1e30f && p.determinant < 1e36f)) return s;
   t.radii[i] = gs::visible_radius(p.mean_x, p.mean_y, gs::three_sigma(p), view.width, view.height);
   const float opacity = t.opacities[i];
-  if (!(opacity >= gs::ALPHA_MIN)) return s;
+  if (!(opacity >= gs::ALPHA_MIN && opacity <= gs::VALUE_MAX)) return s;
   const gs::Whitening<float> l = gs::whiten(p, gs::WHITEN_SCALE);
   s.mean_x = p.mean_x, s.mean_y = p.mean_y, s.depth = p.z;
   s.xx = l.xx, s.yx = l.yx, s.yy = l.yy, s.log2_opacity = log2f(opacity);
@@ -107,21 +127,10 @@ project_one(const RasterizeCudaView& view, const RasterizeTensors& t, const gs::
   const float reach = (s.log2_opacity - gs::LOG2_ALPHA_MIN) / gs::HALF_LOG2_E;
   const gs::Range x = gs::tile_range(p.mean_x, sqrt(reach * p.xx) + 0.01f, view.width, view.tile);
   const gs::Range y = gs::tile_range(p.mean_y, sqrt(reach * p.yy) + 0.01f, view.height, view.tile);
-  if (x.first >= x.end || y.first >= y.end) return s;
+  if (x.first >= x.end || y.first >= y.end || !color_one(view, t, camera, i, s)) return s;
   s.tiles_x = static_cast<uint32_t>(x.first) | static_cast<uint32_t>(x.end) << 16;
   s.tiles_y = static_cast<uint32_t>(y.first) | static_cast<uint32_t>(y.end) << 16;
   return s;
-}
-
-CUDA_INLINE void color_one(
-    const RasterizeCudaView& view, const RasterizeTensors& t, const gs::Camera& camera, size_t i, Splat& s) {
-  float rgb[3];
-  if (t.sh == nullptr) {
-    for (int c = 0; c < 3; ++c) rgb[c] = t.colors[3 * i + c];
-  } else {
-    sh_color(view, t.sh + 3 * i * view.sh_coefficients, gs::view_direction(camera, t.means + 3 * i), rgb);
-  }
-  s.r = rgb[0], s.g = rgb[1], s.b = rgb[2];
 }
 
 __global__ void __launch_bounds__(PROJECT_THREADS)
@@ -136,10 +145,7 @@ __global__ void __launch_bounds__(PROJECT_THREADS)
   const uint32_t pairs =
       for_tiles(view, s, [&](int, uint32_t tile, uint32_t) { atomicAdd(scratch.tile_pairs + tile, 1u); });
   if (mine) saved.pair_count[i] = pairs;
-  if (pairs != 0) {
-    color_one(view, t, camera, i, s);
-    saved.splats[i] = s;
-  }
+  if (pairs != 0) saved.splats[i] = s;
   uint32_t total;
   block_exclusive_sum<PROJECT_THREADS>(pairs, &total);
   if (threadIdx.x == 0) scratch.block_pairs[blockIdx.x] = total;
