@@ -26,7 +26,6 @@ from gaussian_head.training.presets import PRESETS
 from gaussian_head.training.trainer import Trainer
 from gaussian_head.training.validation import validate
 
-
 MOST_THREADS = 8
 """More would wait for each other: a step is made of operators of a millisecond and less."""
 
