@@ -180,7 +180,7 @@ def time_rasterize(options: BenchmarkOptions) -> list[dict[str, Any]]:
         row = {"gaussians": rendering.gaussians, "px": rendering.px, "threads": options.threads}
         reference = None
         if options.reference and rendering.gaussians <= REFERENCE_GAUSSIANS:
-            reference = statistics.median(milliseconds(lambda r=rendering: r.forward_backward("reference"), 2))
+            reference = statistics.median(milliseconds(partial(rendering.forward_backward, "reference"), 1))
         peers = {}
         if importlib.util.find_spec("gsplat") and torch.cuda.is_available():
             peers["gsplat"] = {"forward_backward_ms": round(statistics.median(milliseconds(rendering.gsplat)), 3)}
@@ -224,8 +224,8 @@ def machine() -> str:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     copy = instruction_set() if is_built() else "not compiled"
     waiting = os.environ.get("OMP_WAIT_POLICY", "default")
-    model, cores = (*names, platform.machine())[0], os.cpu_count()
-    return f"{model}, {cores} cores, {copy} copy, torch {torch.__version__}, OMP_WAIT_POLICY {waiting}"
+    model, cores = (*names, platform.machine())[0], f"{os.cpu_count()} cores (load {os.getloadavg()[0]:.1f})"
+    return f"{model}, {cores}, {copy} copy, torch {torch.__version__}, OMP_WAIT_POLICY {waiting}"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
