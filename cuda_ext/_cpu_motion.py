@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from cuda_ext.motion import Carrier
 
 MOST_LEVELS, MOST_CARRIERS, MOST_RESPONSES = 4, 2, 2
+WIDEST = 16
+"""Floats in the widest vector of csrc/simd.h."""
 _Pointer, _Int = ctypes.c_void_p, ctypes.c_int32
 
 
@@ -61,6 +63,11 @@ def _run(name: str, arguments: ctypes.Structure) -> None:
         raise IndexError(f"{name}: a Gaussian is bound to a point that does not exist; bind them again.")
 
 
+def _padded(rows: int, columns: int) -> int:
+    """Return how many floats hold rows that the kernels pad to whole vectors, and a group of rows past the end."""
+    return (rows + 3) * (-(-columns // WIDEST) * WIDEST)
+
+
 def _fill(array: ctypes.Array, tensors: Sequence[Tensor | None]) -> None:
     for i, tensor in enumerate(tensors):
         array[i] = None if tensor is None else tensor.data_ptr()
@@ -83,7 +90,7 @@ class PlaceFeatures(torch.autograd.Function):
         inputs = [x.detach().contiguous() for x in (points, weight1, bias1, weight2, bias2, *grids)]
         new = points.new_empty
         n, levels = len(points), len(grids)
-        kept = new(n, levels, 3, 2), new(n, weight1.shape[1]), new(n, len(weight1))
+        kept = new(n, levels, 3, 2), new(_padded(n, weight1.shape[1])), new(_padded(n, len(weight1)))
         outputs = new(n, len(weight2) - gates), new(n, gates)
         arguments = _place_arguments(inputs, kept, gates)
         _point(arguments, out_regions=outputs[0], out_gates=outputs[1])

@@ -19,8 +19,8 @@ struct PlaceArguments {
   const float *weight1, *bias1;      // [hidden, 12 levels + 3], [hidden]
   const float *weight2, *bias2;      // [regions + gates, hidden], [regions + gates]
   void* along;                       // [N, levels, 3] pairs of int32 and float, written by forward, read by backward
-  float* features;                   // [N, 12 levels + 3] likewise
-  float* activations;                // [N, hidden] after the ReLU, likewise
+  float* features;                   // [N + 3, 12 levels + 3], rows padded to whole vectors, likewise
+  float* activations;                // [N + 3, hidden] after the ReLU, padded, likewise
   float *out_regions, *out_gates;    // [N, regions], [N, gates]
   // Read and written by backward; a null gradient stands for zeros.
   const float *grad_out_regions, *grad_out_gates;

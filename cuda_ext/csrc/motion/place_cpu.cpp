@@ -102,30 +102,26 @@ int forward(const PlaceArguments& a) {
   copy_transposed(a.weight2, a.hidden, output_count(a), weight2.get());
   std::memcpy(bias.get(), a.bias1, a.hidden * sizeof(float));
   std::memcpy(bias.get() + hidden, a.bias2, output_count(a) * sizeof(float));
+  const int wide = padded(features);
   return for_chunks(a.points, CHUNK, a.threads, [&](int, int first, int end) -> int {
-    const Floats room = zeros(GROUP * (padded(features) + hidden + outputs));
-    if (!room) return NO_MEMORY;
-    float *f = room.get(), *h = f + GROUP * padded(features), *o = h + GROUP * hidden;
+    const Floats out = zeros(GROUP * outputs);
+    if (!out) return NO_MEMORY;
     for (int i = first; i < end; i += GROUP) {
       const int count = end - i < GROUP ? end - i : GROUP;
+      float *f = a.features + static_cast<size_t>(i) * wide, *h = a.activations + static_cast<size_t>(i) * hidden;
+      if (count < GROUP) std::memset(f, 0, GROUP * wide * sizeof(float));
       for (int g = 0; g < count; ++g) {
         const size_t point = static_cast<size_t>(i + g);
         Along* where = static_cast<Along*>(a.along) + point * 3 * a.levels;
-        sample_features(a, grids.get(), a.where + 3 * point, where, f + g * padded(features));
+        sample_features(a, grids.get(), a.where + 3 * point, where, f + g * wide);
       }
-      for (int g = 0; g < GROUP; ++g) {
-        std::memcpy(h + g * hidden, bias.get(), hidden * sizeof(float));
-        std::memcpy(o + g * outputs, bias.get() + hidden, outputs * sizeof(float));
-      }
-      multiply(f, padded(features), features, weight1.get(), hidden, h);
+      multiply(f, wide, features, weight1.get(), hidden, bias.get(), 0, h);
       for (int k = 0; k < GROUP * hidden; k += LANES) store(h + k, max(fv{}, load(h + k)));
-      multiply(h, hidden, a.hidden, weight2.get(), outputs, o);
-      store_rows(a.features, features, i, count, f);
-      store_rows(a.activations, a.hidden, i, count, h);
+      multiply(h, hidden, a.hidden, weight2.get(), outputs, bias.get() + hidden, 0, out.get());
       for (int g = 0; g < count; ++g) {
         const size_t row = static_cast<size_t>(i + g);
-        std::memcpy(a.out_regions + row * a.regions, o + g * outputs, a.regions * sizeof(float));
-        std::memcpy(a.out_gates + row * a.gates, o + g * outputs + a.regions, a.gates * sizeof(float));
+        copy_row(a.out_regions + row * a.regions, out.get() + g * outputs, a.regions);
+        copy_row(a.out_gates + row * a.gates, out.get() + g * outputs + a.regions, a.gates);
       }
     }
     return OK;
@@ -162,29 +158,27 @@ int backward(const PlaceArguments& a) {
   copy_padded(a.weight1, a.hidden, features, weight1.get());
   copy_padded(a.weight2, output_count(a), a.hidden, weight2.get());
   const int status = for_chunks(a.points, CHUNK, a.threads, [&](int chunk, int first, int end) -> int {
-    const Floats room = zeros(GROUP * (2 * wide + 2 * hidden + outputs));
-    if (!room) return NO_MEMORY;
-    float *f = room.get(), *gf = f + GROUP * wide, *h = gf + GROUP * wide, *gh = h + GROUP * hidden, *go = gh + GROUP * hidden;
+    const Floats room = zeros(GROUP * (wide + hidden + outputs)), nothing = zeros(wide + hidden);
+    if (!room || !nothing) return NO_MEMORY;
+    float *gf = room.get(), *gh = gf + GROUP * wide, *go = gh + GROUP * hidden;
     float* sum1 = partial.get() + of_chunk * chunk;
     float *sum2 = sum1 + of_weight1, *sum_bias1 = sum2 + of_weight2, *sum_bias2 = sum_bias1 + hidden;
     const float ones[GROUP] = {1, 1, 1, 1};
     for (int i = first; i < end; i += GROUP) {
       const int count = end - i < GROUP ? end - i : GROUP;
-      load_rows(a.features, features, i, count, f);
-      load_rows(a.activations, a.hidden, i, count, h);
-      std::memset(go, 0, GROUP * outputs * sizeof(float));
+      const float* f = a.features + static_cast<size_t>(i) * wide;
+      const float* h = a.activations + static_cast<size_t>(i) * hidden;
+      if (count < GROUP) std::memset(go, 0, GROUP * outputs * sizeof(float));
       for (int g = 0; g < count; ++g) {
         const size_t row = static_cast<size_t>(i + g);
-        if (a.grad_out_regions) std::memcpy(go + g * outputs, a.grad_out_regions + row * a.regions, a.regions * sizeof(float));
-        if (a.grad_out_gates) std::memcpy(go + g * outputs + a.regions, a.grad_out_gates + row * a.gates, a.gates * sizeof(float));
+        if (a.grad_out_regions) copy_row(go + g * outputs, a.grad_out_regions + row * a.regions, a.regions);
+        if (a.grad_out_gates) copy_row(go + g * outputs + a.regions, a.grad_out_gates + row * a.gates, a.gates);
       }
-      std::memset(gh, 0, GROUP * hidden * sizeof(float));
-      multiply(go, outputs, output_count(a), weight2.get(), hidden, gh);
+      multiply(go, outputs, output_count(a), weight2.get(), hidden, nothing.get(), 0, gh);
       for (int k = 0; k < GROUP * hidden; k += LANES) store(gh + k, keep(load(h + k) > 0.0f, load(gh + k)));
-      std::memset(gf, 0, GROUP * wide * sizeof(float));
-      multiply(gh, hidden, a.hidden, weight1.get(), wide, gf);
+      multiply(gh, hidden, a.hidden, weight1.get(), wide, nothing.get(), 0, gf);
       for (int g = 0; g < count; ++g) {
-        std::memcpy(grad_features.get() + static_cast<size_t>(i + g) * grid_features, gf + g * wide, grid_features * sizeof(float));
+        copy_row(grad_features.get() + static_cast<size_t>(i + g) * grid_features, gf + g * wide, grid_features);
       }
       add_outer(f, wide, features, gh, hidden, sum1);
       add_outer(h, hidden, a.hidden, go, outputs, sum2);

@@ -41,32 +41,31 @@ inline void copy_transposed(const float* from, int rows, int columns, float* to)
   }
 }
 
-// Rows of a group of Gaussians; those past the end read as zeros.
-inline void load_rows(const float* array, int columns, int first, int count, float* out) {
-  const int stride = padded(columns);
-  for (int g = 0; g < GROUP; ++g) {
-    float* row = out + g * stride;
-    if (g < count) {
-      std::memcpy(row, array + static_cast<size_t>(first + g) * columns, columns * sizeof(float));
-      for (int j = columns; j < stride; ++j) row[j] = 0.0f;
-    } else {
-      std::memset(row, 0, stride * sizeof(float));
-    }
-  }
+// A few dozen floats: a call of memcpy would cost more.
+SIMD_INLINE void copy_row(float* to, const float* from, int n) {
+  int k = 0;
+  for (; k + LANES <= n; k += LANES) store(to + k, load(from + k));
+  for (; k < n; ++k) to[k] = from[k];
 }
 
-inline void store_rows(float* array, int columns, int first, int count, const float* rows) {
-  for (int g = 0; g < count; ++g) {
-    std::memcpy(array + static_cast<size_t>(first + g) * columns, rows + g * padded(columns), columns * sizeof(float));
-  }
+// Rows of a group of Gaussians, padded(columns) apart: where they lie, if they lie so; else copied, and those past the end
+// zeros.
+SIMD_INLINE const float* group_rows(const float* array, int columns, int first, int count, float* room) {
+  const float* rows = array + static_cast<size_t>(first) * columns;
+  if (columns == padded(columns) && count == GROUP) return rows;
+  std::memset(room, 0, GROUP * padded(columns) * sizeof(float));
+  for (int g = 0; g < count; ++g) copy_row(room + g * padded(columns), rows + static_cast<size_t>(g) * columns, columns);
+  return room;
 }
 
-// out [GROUP, columns] += in [GROUP, inner] matrix [inner, columns]; columns a multiple of LANES.
+// out [GROUP, columns] = start + in [GROUP, inner] matrix [inner, columns]; columns a multiple of LANES. start_stride 0:
+// one row for all.
 template <int WIDTH>
-SIMD_INLINE void multiply_columns(const float* in, int in_stride, int inner, const float* matrix, int columns, float* out) {
+SIMD_INLINE void multiply_columns(
+    const float* in, int in_stride, int inner, const float* matrix, int columns, const float* start, int start_stride, float* out) {
   fv total[GROUP][WIDTH];
   for (int g = 0; g < GROUP; ++g) {
-    for (int v = 0; v < WIDTH; ++v) total[g][v] = load(out + g * columns + v * LANES);
+    for (int v = 0; v < WIDTH; ++v) total[g][v] = load(start + g * start_stride + v * LANES);
   }
   for (int k = 0; k < inner; ++k) {
     fv row[WIDTH];
@@ -82,11 +81,16 @@ SIMD_INLINE void multiply_columns(const float* in, int in_stride, int inner, con
 }
 
 // Two or three vectors of columns at a time: as many sums as hide the latency of adding, and registers hold.
-inline void multiply(const float* in, int in_stride, int inner, const float* matrix, int columns, float* out) {
+inline void multiply(
+    const float* in, int in_stride, int inner, const float* matrix, int columns, const float* start, int start_stride, float* out) {
   int vectors = columns / LANES, c = 0;
-  for (; vectors > 4 || vectors == 3; vectors -= 3, c += 3 * LANES) multiply_columns<3>(in, in_stride, inner, matrix + c, columns, out + c);
-  for (; vectors >= 2; vectors -= 2, c += 2 * LANES) multiply_columns<2>(in, in_stride, inner, matrix + c, columns, out + c);
-  if (vectors == 1) multiply_columns<1>(in, in_stride, inner, matrix + c, columns, out + c);
+  for (; vectors > 4 || vectors == 3; vectors -= 3, c += 3 * LANES) {
+    multiply_columns<3>(in, in_stride, inner, matrix + c, columns, start + c, start_stride, out + c);
+  }
+  for (; vectors >= 2; vectors -= 2, c += 2 * LANES) {
+    multiply_columns<2>(in, in_stride, inner, matrix + c, columns, start + c, start_stride, out + c);
+  }
+  if (vectors == 1) multiply_columns<1>(in, in_stride, inner, matrix + c, columns, start + c, start_stride, out + c);
 }
 
 // total [inner, columns] += sum over the group of in [inner] x out [columns].
