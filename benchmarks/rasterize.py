@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 import os
 import platform
 import statistics
@@ -29,6 +28,7 @@ from typing import Any, Literal
 
 import torch
 import tyro
+from scene import make_scene
 from torch import Tensor
 
 from cuda_ext import l1_ssim, rasterize
@@ -64,53 +64,6 @@ class BenchmarkOptions:
     """Call `rasterize` once per size, untimed, for a counter of instructions; backward includes forward."""
 
 
-def make_scene(gaussians: int, px: int, seed: int = 0) -> dict[str, Any]:
-    """Return arguments of `rasterize`: a head (80 %), shoulders (10 %), a wall (10 %), 0.9 m from a 20 degree camera.
-
-    The head is the shell of an ellipsoid of 0.075 x 0.105 x 0.09 m with a nose. Every axis of a Gaussian is log-uniform
-    in 0.5-3 px on the picture (the wall's in 1.5-4), so that the work per Gaussian does not depend on the resolution.
-    """
-    generator = torch.Generator().manual_seed(seed)
-
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(*shape, generator=generator)
-
-    shoulders = wall = gaussians // 10
-    head = gaussians - shoulders - wall
-    direction = torch.nn.functional.normalize(torch.randn(head, 3, generator=generator), dim=1)
-    nose = 0.25 * torch.exp(-((direction - torch.tensor([0.0, -0.1, 0.99])).square().sum(1) / 0.06))
-    radius = 1 + 0.02 * torch.randn(head, generator=generator) + nose
-    half = torch.tensor([[0.15, 0.024, 0.05], [0.19, 0.19, 0.005]])
-    parts = [
-        direction * torch.tensor([0.075, 0.105, 0.09]) * radius[:, None],
-        torch.tensor([0.0, -0.134, 0.0]) + half[0] * uniform(-1, 1, shoulders, 3),
-        torch.tensor([0.0, 0.0, -0.205]) + half[1] * uniform(-1, 1, wall, 3),
-    ]
-    means = torch.cat(parts)
-    focal = 0.5 * px / math.tan(math.radians(10))
-    small, large = torch.full((gaussians,), 0.5), torch.full((gaussians,), 3.0)
-    small[-wall:], large[-wall:] = 1.5, 4.0
-    sigma_px = small[:, None] * (large / small)[:, None] ** uniform(0, 1, gaussians, 3)
-    viewmat = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
-    viewmat[2, 3] = 0.9
-    sh = 0.1 * torch.randn(gaussians, 16, 3, generator=generator)
-    sh[:, 0] = uniform(-1.5, 1.5, gaussians, 3)
-    return {
-        "means": means,
-        "quats": torch.randn(gaussians, 4, generator=generator),
-        "scales": sigma_px * (0.9 - means[:, 2:]) / focal,
-        "opacities": uniform(0.05, 0.99, gaussians),
-        "sh": sh,
-        "features": uniform(0, 1, gaussians, 2),
-        "means2d": torch.zeros(gaussians, 2),
-        "background": torch.full((3,), 0.5),
-        "viewmat": viewmat,
-        "K": torch.tensor([[focal, 0, px / 2], [0, focal, px / 2], [0, 0, 1]]),
-        "width": px,
-        "height": px,
-    }
-
-
 class Rendering:
     """One size: the calls that are timed."""
 
@@ -120,9 +73,13 @@ class Rendering:
         if not (gaussians.isdigit() and px.isdigit()):
             raise SystemExit(f"--sizes: expected GAUSSIANS@PX as in {SIZES[0]}, got {size!r}.")
         self.gaussians, self.px = int(gaussians), int(px)
-        scene = make_scene(self.gaussians, self.px)
-        self.scene = scene | {name: scene[name].requires_grad_() for name in LEAVES}
         generator = torch.Generator().manual_seed(1)
+        scene = make_scene(self.gaussians, self.px)
+        scene |= {
+            "features": torch.rand(self.gaussians, 2, generator=generator),
+            "means2d": torch.zeros(self.gaussians, 2),
+        }
+        self.scene = scene | {name: scene[name].requires_grad_() for name in LEAVES}
         self.cotangents = [torch.randn(c, self.px, self.px, generator=generator) for c in (3, 1, 1, 2)]
 
     def forward(self, implementation: str = "auto") -> tuple[Tensor, ...]:
