@@ -41,7 +41,7 @@ class MouthConfig(BranchConfig):
 class FaceConfig(BranchConfig):
     """Everything of the head but the inner mouth, over the true mouth and background."""
 
-    steps: int = 8_000
+    steps: int = 6_000
     skin_gaussians: int = 6_000
     """Gaussians to start with on the face mesh."""
     hair_gaussians: int = 6_000
