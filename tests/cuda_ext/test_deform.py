@@ -87,7 +87,7 @@ def assert_close(found: list[Tensor], expected: list[Tensor]) -> None:
 SIZES = [0, 1, 3, 511, 1500]
 
 
-@pytest.mark.usefixtures("compiled")
+@pytest.mark.usefixtures("every_copy")
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize(("resolutions", "hidden", "outputs"), [((4,), 10, 3), ((16, 40), 32, 34), ((3, 8, 5), 64, 66)])
 def test_places_agree_with_the_reference(n, resolutions, hidden, outputs):
@@ -100,7 +100,7 @@ def test_places_agree_with_the_reference(n, resolutions, hidden, outputs):
     assert_close(found[1], expected[1])
 
 
-@pytest.mark.usefixtures("compiled")
+@pytest.mark.usefixtures("every_copy")
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize(
     ("hidden", "neighbours", "shares", "rest"),
@@ -113,7 +113,7 @@ def test_deformation_agrees_with_the_reference(n, hidden, neighbours, shares, re
     assert_close(found[1], expected[1])
 
 
-@pytest.mark.usefixtures("compiled")
+@pytest.mark.usefixtures("every_copy")
 def test_threads_change_no_bit():
     places = make_places(3000, (16, 40), 32, 34)
     gaussians = make_gaussians(3000, 32, (8, 6), (True, False))
@@ -148,7 +148,7 @@ def test_features_are_bilinear(implementation, request):
             assert abs(np.concatenate([*planes, point])[k] - value) < 1e-4
 
 
-@pytest.mark.usefixtures("compiled")
+@pytest.mark.usefixtures("every_copy")
 def test_what_is_not_a_number_stays_visible():
     inputs = make_gaussians(20, 8, (2,), (False,))
     inputs["log_scales"][3, 1] = float("nan")
@@ -160,7 +160,7 @@ def test_what_is_not_a_number_stays_visible():
     assert place_features(**places, gates=2, implementation="cpu")[0].isnan().any(1).all()
 
 
-@pytest.mark.usefixtures("compiled")
+@pytest.mark.usefixtures("every_copy")
 @pytest.mark.parametrize("index", [-1, 30, 2**40])
 def test_a_missing_point_is_an_error(index):
     inputs = make_gaussians(20, 8, (2, 3), (False,))

@@ -15,8 +15,7 @@ from cuda_ext._library import instruction_sets, is_built
 ROOT = Path(__file__).resolve().parent.parent.parent
 CSRC = ROOT / "cuda_ext" / "csrc"
 SOURCES = (
-    CSRC / "rasterize" / "rasterize_cpu.cpp",
-    CSRC / "ssim" / "ssim_cpu.cpp",
+    *sorted(CSRC.glob("*/*_cpu.cpp")),
     Path(__file__).with_name("sanitize") / "fuzz_operators.cpp",
 )
 SCENES = 200

@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "motion/motion.h"
 #include "rasterize/rasterize.h"
 #include "ssim/ssim.h"
 
@@ -22,6 +23,10 @@ int JOIN(rasterize_forward, ISA)(void*, const RasterizeView*, const RasterizeTen
 int JOIN(rasterize_backward, ISA)(void*, const RasterizeView*, const RasterizeTensors*);
 int JOIN(l1_ssim_forward, ISA)(const SsimImages*);
 int JOIN(l1_ssim_backward, ISA)(const SsimImages*);
+int JOIN(place_forward, ISA)(const PlaceArguments*);
+int JOIN(place_backward, ISA)(const PlaceArguments*);
+int JOIN(deform_forward, ISA)(const DeformArguments*);
+int JOIN(deform_backward, ISA)(const DeformArguments*);
 }
 
 namespace {
@@ -158,6 +163,109 @@ void check_loss(int seed) {
   REQUIRE(results[0] == results[1]);
 }
 
+bool same_bits(const std::vector<Floats>& a, const std::vector<Floats>& b) {
+  bool same = a.size() == b.size();
+  for (size_t i = 0; same && i < a.size(); ++i) {
+    same = a[i].empty() || std::memcmp(a[i].data(), b[i].data(), a[i].size() * sizeof(float)) == 0;
+  }
+  return same;
+}
+
+void check_places(int seed) {
+  constexpr size_t WIDEST = 16, GROUP_ROWS = 3;  // as in cuda_ext/_cpu_motion.py
+  const size_t n = pick(0, 700), levels = pick(1, 3), hidden = pick(1, 40), regions = pick(1, 40), gates = pick(0, 3);
+  const size_t features = 12 * levels + 3, outputs = regions + gates;
+  const auto padded = [&](size_t columns) { return (n + GROUP_ROWS) * ((columns + WIDEST - 1) / WIDEST * WIDEST); };
+  Floats where = random_floats(3 * n, -1.5f, 1.5f);
+  const Floats weight1 = random_floats(hidden * features, -1, 1), bias1 = random_floats(hidden, -1, 1);
+  const Floats weight2 = random_floats(outputs * hidden, -1, 1), bias2 = random_floats(outputs, -1, 1);
+  const Floats cotangent = random_floats(n * regions, -1, 1), of_gates = random_floats(n * gates, -1, 1);
+  PlaceArguments a{};
+  std::vector<Floats> grids;
+  for (size_t i = 0; i < levels; ++i) {
+    a.resolution[i] = pick(1, 20);
+    grids.push_back(random_floats(static_cast<size_t>(12 * a.resolution[i] * a.resolution[i]), -1, 1));
+    a.grids[i] = grids[i].data();
+  }
+  if (pick(0, 1) == 0) damage(where);
+  std::vector<std::vector<Floats>> results;
+  for (int threads : {1, 3}) {
+    Floats along(n * levels * 6), kept(padded(features)), activations(padded(hidden)), out(n * regions), out_gates(n * gates);
+    std::vector<Floats> written = {Floats(weight1.size()), Floats(hidden), Floats(weight2.size()), Floats(outputs)};
+    for (const Floats& grid : grids) written.push_back(Floats(grid.size()));
+    a.points = static_cast<int32_t>(n), a.levels = static_cast<int32_t>(levels), a.hidden = static_cast<int32_t>(hidden);
+    a.regions = static_cast<int32_t>(regions), a.gates = static_cast<int32_t>(gates), a.threads = threads;
+    a.where = where.data(), a.weight1 = weight1.data(), a.bias1 = bias1.data(), a.weight2 = weight2.data(), a.bias2 = bias2.data();
+    a.along = along.data(), a.features = kept.data(), a.activations = activations.data();
+    a.out_regions = out.data(), a.out_gates = out_gates.data();
+    REQUIRE(JOIN(place_forward, ISA)(&a) == OK);
+    a.grad_out_regions = cotangent.data(), a.grad_out_gates = of_gates.data();
+    a.grad_weight1 = written[0].data(), a.grad_bias1 = written[1].data(), a.grad_weight2 = written[2].data();
+    a.grad_bias2 = written[3].data();
+    for (size_t i = 0; i < levels; ++i) a.grad_grids[i] = written[4 + i].data();
+    REQUIRE(JOIN(place_backward, ISA)(&a) == OK);
+    written.push_back(out), written.push_back(out_gates), results.push_back(written);
+  }
+  REQUIRE(same_bits(results[0], results[1]));
+}
+
+void check_deformation(int seed) {
+  const size_t n = pick(0, 700), hidden = pick(1, 40), rest = pick(0, 15), carriers = pick(0, 2), responses = pick(1, 2);
+  DeformArguments a{};
+  Floats stored[] = {random_floats(3 * n, -1, 1), random_floats(4 * n, -1, 1), random_floats(3 * n, -8, 0),
+                     random_floats(3 * n, -1, 1), random_floats(3 * n * rest, -1, 1)};
+  const Floats regions = random_floats(n * hidden, -1, 1), gates = random_floats(n * carriers, 0, 1);
+  if (pick(0, 1) == 0) {
+    for (Floats& f : stored) damage(f);
+  }
+  std::vector<std::vector<int64_t>> indices(carriers);
+  std::vector<Floats> weights, displacement, share, response;
+  bool broken = false;
+  for (size_t c = 0; c < carriers; ++c) {
+    a.neighbours[c] = pick(0, 8), a.carrier_points[c] = pick(1, 30);
+    for (size_t k = 0; k < n * a.neighbours[c]; ++k) indices[c].push_back(pick(0, a.carrier_points[c] - 1));
+    if (!indices[c].empty() && pick(0, 9) == 0) indices[c].back() = pick(0, 1) == 0 ? -1 : 1LL << 40, broken = true;
+    weights.push_back(random_floats(n * a.neighbours[c], 0, 1));
+    displacement.push_back(random_floats(3 * a.carrier_points[c], -1, 1));
+  }
+  for (size_t r = 0; r < responses; ++r) {
+    share.push_back(pick(0, 1) == 0 ? Floats() : random_floats(n, 0, 1));
+    response.push_back(random_floats(hidden * 13, -1, 1));
+  }
+  for (size_t c = 0; c < carriers; ++c) {
+    a.indices[c] = indices[c].data(), a.weights[c] = weights[c].data(), a.displacement[c] = displacement[c].data();
+  }
+  for (size_t r = 0; r < responses; ++r) a.share[r] = or_null(share[r]), a.response[r] = response[r].data();
+  a.gaussians = static_cast<int32_t>(n), a.hidden = static_cast<int32_t>(hidden), a.sh_rest = static_cast<int32_t>(rest);
+  a.carriers = static_cast<int32_t>(carriers), a.responses = static_cast<int32_t>(responses), a.position_scale = 0.01f;
+  a.means = stored[0].data(), a.quats = stored[1].data(), a.log_scales = stored[2].data(), a.sh0 = stored[3].data();
+  a.shN = stored[4].data(), a.regions = regions.data(), a.gates = gates.data();
+  const size_t sizes[] = {3 * n, 4 * n, 3 * n, 3 * n * (1 + rest), 13 * n};
+  std::vector<Floats> cotangents;
+  for (size_t size : sizes) cotangents.push_back(pick(0, 3) == 0 ? Floats() : random_floats(size, -1, 1));
+  std::vector<std::vector<Floats>> results;
+  for (int threads : {1, 3}) {
+    std::vector<Floats> out, grads;
+    for (size_t size : sizes) out.push_back(Floats(size));
+    for (size_t size : {4 * n, 3 * n, 3 * n, 3 * n * rest, n * hidden, n * carriers}) grads.push_back(Floats(size));
+    for (size_t r = 0; r < responses; ++r) grads.push_back(Floats(hidden * 13));
+    a.threads = threads;
+    a.moved_means = out[0].data(), a.moved_quats = out[1].data(), a.moved_scales = out[2].data(), a.moved_sh = out[3].data();
+    a.change = out[4].data();
+    const int status = JOIN(deform_forward, ISA)(&a);
+    REQUIRE(status == (broken ? BAD_INDEX : OK));
+    if (broken) return;
+    a.grad_moved_means = or_null(cotangents[0]), a.grad_moved_quats = or_null(cotangents[1]);
+    a.grad_moved_scales = or_null(cotangents[2]), a.grad_moved_sh = or_null(cotangents[3]), a.grad_change = or_null(cotangents[4]);
+    a.grad_quats = grads[0].data(), a.grad_log_scales = grads[1].data(), a.grad_sh0 = grads[2].data(), a.grad_shN = grads[3].data();
+    a.grad_regions = grads[4].data(), a.grad_gates = grads[5].data();
+    for (size_t r = 0; r < responses; ++r) a.grad_response[r] = grads[6 + r].data();
+    REQUIRE(JOIN(deform_backward, ISA)(&a) == OK);
+    grads.insert(grads.end(), out.begin(), out.end()), results.push_back(grads);
+  }
+  REQUIRE(same_bits(results[0], results[1]));
+}
+
 }  // namespace
 
 int main(int, char** arguments) {
@@ -168,11 +276,10 @@ int main(int, char** arguments) {
     const Scene scene = make_scene();
     const std::vector<Floats> alone = render(scene, 1, seed), together = render(scene, 3, seed);
     refused += alone.empty();
-    REQUIRE(alone.size() == together.size());
-    for (size_t i = 0; i < alone.size(); ++i) {
-      REQUIRE(alone[i].empty() || std::memcmp(alone[i].data(), together[i].data(), alone[i].size() * sizeof(float)) == 0);
-    }
+    REQUIRE(same_bits(alone, together));
     check_loss(seed);
+    check_places(seed);
+    check_deformation(seed);
   }
   std::printf("%d scenes, %d with too many pairs\n", scenes, refused);
   return refused > 0 && refused < scenes / 4 ? 0 : 1;
