@@ -22,7 +22,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,18 +91,22 @@ class Rendering:
         leaves = [self.scene[name] for name in LEAVES]
         return torch.autograd.grad(self.forward(implementation), leaves, self.cotangents)
 
+    @cached_property
+    def on_gpu(self) -> dict[str, Tensor]:
+        """The scene's tensors on a GPU, copied once: copying is not timed."""
+        tensors = {k: v.detach().cuda() for k, v in self.scene.items() if isinstance(v, Tensor)}
+        return {k: v.requires_grad_(k in LEAVES) for k, v in tensors.items()}
+
     def gsplat(self) -> tuple[Tensor, ...]:
         """Do the same with gsplat, which needs a GPU; its depth comes as a fourth colour, its features not at all."""
         from gsplat import rasterization
 
-        names = ("means", "quats", "scales", "opacities")
-        on_gpu = {k: self.scene[k].detach().cuda().requires_grad_() for k in (*names, "sh")}
-        on_gpu |= {k: self.scene[k].cuda() for k in ("viewmat", "K")}
+        leaves = [self.on_gpu[name] for name in ("means", "quats", "scales", "opacities", "sh")]
         picture, alpha, _ = rasterization(
-            *(on_gpu[name] for name in names), on_gpu["sh"], on_gpu["viewmat"][None], on_gpu["K"][None],
+            *leaves, self.on_gpu["viewmat"][None], self.on_gpu["K"][None],
             self.px, self.px, sh_degree=3, render_mode="RGB+D",
         )  # fmt: skip
-        grads = torch.autograd.grad(picture.sum() + alpha.sum(), [on_gpu[name] for name in (*names, "sh")])
+        grads = torch.autograd.grad(picture.sum() + alpha.sum(), leaves)
         torch.cuda.synchronize()
         return grads
 

@@ -34,6 +34,20 @@ class LibraryMissingError(RuntimeError):
     """The compiled library was asked for by name but cannot be loaded."""
 
 
+def _open(path: Path, version: str, expected: int) -> ctypes.CDLL | str:
+    """Open a library whose function `version` tells its interface; on failure return the reason."""
+    if not path.is_file():
+        return f"{path.name} is not in {path.parent}"
+    try:
+        library = ctypes.CDLL(str(path))
+        abi = getattr(library, version)()
+    except (OSError, AttributeError) as error:
+        return f"{path.name} does not load: {error}"
+    if abi != expected:
+        return f"{path.name} was built from other sources (interface {abi}, expected {expected})"
+    return library
+
+
 @functools.cache
 def _load() -> ctypes.CDLL | str:
     """Load the CPU library once; on failure return the reason, which is remembered.
@@ -41,15 +55,9 @@ def _load() -> ctypes.CDLL | str:
     Raises:
         ValueError: $GAUSSIAN_HEAD_ISA names a copy that this machine cannot run.
     """
-    if not CPU_LIBRARY.is_file():
-        return f"{CPU_LIBRARY.name} is not in {CPU_LIBRARY.parent}"
-    try:
-        library = ctypes.CDLL(str(CPU_LIBRARY))
-        abi = library.gaussian_head_abi()
-    except (OSError, AttributeError) as error:
-        return f"{CPU_LIBRARY.name} does not load: {error}"
-    if abi != ABI:
-        return f"{CPU_LIBRARY.name} was built from other sources (interface {abi}, expected {ABI})"
+    library = _open(CPU_LIBRARY, "gaussian_head_abi", ABI)
+    if isinstance(library, str):
+        return library
     library.gaussian_head_isa.restype = library.gaussian_head_isas.restype = ctypes.c_char_p
     library.gaussian_head_workspace_new.restype = ctypes.c_void_p
     wanted, here = os.environ.get(ISA_ENVIRONMENT), library.gaussian_head_isas().decode().split()
@@ -80,15 +88,9 @@ def cpu_library() -> ctypes.CDLL:
 @functools.cache
 def _load_cuda() -> ctypes.CDLL | str:
     """Load the CUDA library once; on failure return the reason, which is remembered. Needs no GPU."""
-    if not CUDA_LIBRARY.is_file():
-        return f"{CUDA_LIBRARY.name} is not in {CUDA_LIBRARY.parent}"
-    try:
-        library = ctypes.CDLL(str(CUDA_LIBRARY))
-        abi = library.gaussian_head_cuda_abi()
-    except (OSError, AttributeError) as error:
-        return f"{CUDA_LIBRARY.name} does not load: {error}"
-    if abi != CUDA_ABI:
-        return f"{CUDA_LIBRARY.name} was built from other sources (interface {abi}, expected {CUDA_ABI})"
+    library = _open(CUDA_LIBRARY, "gaussian_head_cuda_abi", CUDA_ABI)
+    if isinstance(library, str):
+        return library
     library.gaussian_head_cuda_error.restype = ctypes.c_char_p
     library.gaussian_head_cuda_rasterize_bytes.restype = ctypes.c_size_t
     library.gaussian_head_cuda_l1_ssim_bytes.restype = ctypes.c_size_t

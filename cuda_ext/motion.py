@@ -69,7 +69,7 @@ def place_features(
         The first Q = O - G outputs, and the others.
 
     Raises:
-        ValueError: Shapes that do not fit each other.
+        ValueError: Shapes that do not fit each other, or `cuda`: there are no CUDA kernels of it.
     """
     inputs = 3 * sum(grid.shape[1] for grid in grids) + 3
     if first[0].shape[1] != inputs or second[0].shape[1] != first[0].shape[0]:
@@ -77,7 +77,7 @@ def place_features(
             f"place_features: {len(grids)} grids give {inputs} features; the layers take "
             f"{first[0].shape[1]} and {second[0].shape[1]}, the first gives {first[0].shape[0]}."
         )
-    compiled = choose(implementation, points, "place_features") == "cpu"
+    compiled = _is_compiled(implementation, points, "place_features")
     if compiled and len(grids) <= 4 and all(grid.shape[:2] == (3, 4) for grid in grids):
         from cuda_ext._cpu_motion import PlaceFeatures
 
@@ -119,7 +119,7 @@ def deform(
         implementation: `auto`, `cpu` (compiled) or `reference` (plain PyTorch).
 
     Raises:
-        ValueError: Numbers of carriers, gates or responses that do not fit.
+        ValueError: Numbers of carriers, gates or responses that do not fit, or `cuda`: there are no CUDA kernels of it.
         IndexError: A Gaussian is bound to a point that does not exist.
     """
     if len(carriers) != gates.shape[1] or len(carriers) > 2 or len(responses) not in (1, 2):
@@ -127,7 +127,7 @@ def deform(
             "deform: one gate a carrier, at most 2, and 1 or 2 responses are needed; "
             f"got {gates.shape[1]} gates, {len(carriers)} carriers, {len(responses)} responses."
         )
-    if choose(implementation, means, "deform") == "cpu":
+    if _is_compiled(implementation, means, "deform"):
         from cuda_ext._cpu_motion import Deform
 
         matrices, shares = zip(*responses, strict=True)
@@ -137,3 +137,9 @@ def deform(
     return Moved(*reference.deform(
         means, quats, log_scales, sh0, shN, regions, gates, carriers, responses, position_scale
     ))  # fmt: skip
+
+
+def _is_compiled(implementation: str, tensor: Tensor, operator: str) -> bool:
+    if implementation == "cuda":
+        raise ValueError(f"{operator} has no CUDA kernels; give 'auto', which is plain PyTorch on a GPU.")
+    return choose(implementation, tensor, operator) == "cpu"

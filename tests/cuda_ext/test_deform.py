@@ -176,3 +176,5 @@ def test_arguments_that_do_not_fit_are_refused():
     places = make_places(5, (4,), 8, 8)
     with pytest.raises(ValueError, match="2 grids give 27 features"):
         place_features(**places | {"grids": places["grids"] * 2}, gates=2)
+    with pytest.raises(ValueError, match="place_features has no CUDA kernels; give 'auto'"):
+        place_features(**places, gates=2, implementation="cuda")
