@@ -56,7 +56,7 @@ class SynthesizeOptions:
     background: Path | None = None
     """Picture to put behind the torso."""
     size: int | None = None
-    """Longer side of the frames in px; default: the size of the training."""
+    """Longer side of the frames in px; default: the size of the training, at which the head is sharpest."""
     rasterizer: RasterizerName = "ours"
     """What draws the Gaussians; another than ours must be installed and needs a CUDA device."""
     out: Path | None = None

@@ -41,7 +41,7 @@ class TrainOptions:
     out: Path
     """Run folder for checkpoints, TensorBoard events and reports."""
     preset: Literal["quick", "full"] = "quick"
-    """quick: 256 px, minutes on two CPU cores; full: 512 px, the reference's schedule."""
+    """quick: minutes on two CPU cores; full: more Gaussians, the reference's schedule, for a GPU."""
     device: str = "auto"
     """cpu, cuda or cuda:NUMBER; auto: a GPU where there is one."""
     rasterizer: RasterizerName = "ours"

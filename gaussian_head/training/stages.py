@@ -88,13 +88,13 @@ class MouthStage(BranchStage):
         width, height = self.box
         eye = self._eye(k).crop(left, top, width, height)
         window = (slice(None), slice(top, top + height), slice(left, left + width))
-        target, opening = frame.image[window].float() / 255, frame.mouth[window]
-        mouth = opening.float() / 255
+        target, opening = frame.image[window] / 255, frame.mouth[window]
+        mouth = opening / 255
         deformed = self.head.mouth.deform(self.head.mouth.prepare(), self._condition(k))
         means2d = torch.zeros_like(deformed.means[:, :2], requires_grad=True)
         view = render_branch(deformed, eye, means2d, self.rasterizer)
         any_color = torch.rand(3, 1, 1, generator=self._generator(step)).to(view.color)  # none may shine through
-        outside = 1 - dilate(opening, max(2, self.subject.width // 64)).float() / 255
+        outside = 1 - dilate(opening, max(2, self.subject.width // 64)) / 255
         losses = {
             "color": photometric(over(view.color, view.alpha, any_color.expand_as(view.color)), target, mouth),
             "coverage": self.config.coverage_weight * coverage(view.alpha, mouth, outside),
@@ -135,8 +135,8 @@ class FaceStage(BranchStage):
         """The whole frame against the composite; coverage of the head without its mouth; small field outputs."""
         k, frame = self._draw(step)
         condition, eye = self._noisy(self._condition(k), step), self._eye(k)
-        target = frame.image.float() / 255
-        behind = torch.lerp(frame.background.float() / 255, target, frame.mouth.float() / 255)
+        target = frame.image / 255
+        behind = torch.lerp(frame.background / 255, target, frame.mouth / 255)
         deformed = self.head.face.deform(self.head.face.prepare(), condition)
         means2d = torch.zeros_like(deformed.means[:, :2], requires_grad=True)
         view = render_branch(deformed, eye, means2d, self.rasterizer)
@@ -189,8 +189,8 @@ class FuseStage(Stage):
             render_branch(branch.deform(branch.prepare(), condition), eye, rasterizer=self.rasterizer)
             for branch in (self.head.mouth, self.head.face)
         )
-        behind = over(mouth.color, mouth.alpha, frame.background.float() / 255)
-        return View({"color": photometric(over(face.color, face.alpha, behind), frame.image.float() / 255)})
+        behind = over(mouth.color, mouth.alpha, frame.background / 255)
+        return View({"color": photometric(over(face.color, face.alpha, behind), frame.image / 255)})
 
 
 def face_coverage(frame: Frame) -> Float[Tensor, "1 H W"]:

@@ -66,5 +66,5 @@ def _render(
         subject.landmarks[k], subject.action_units[k], subject.hair[k], subject.viewmats[k]
     )
     view = render(condition, Eye(subject.viewmats[k], subject.K, subject.width, subject.height))
-    picture = view.over(frame.background.float() / 255).clamp(0, 1)
-    return picture.cpu(), frame.image.cpu().float() / 255, (frame.head > 0.5).float().cpu()
+    picture = view.over(frame.background / 255).clamp(0, 1)
+    return picture.cpu(), frame.image.cpu() / 255, (frame.head > 0.5).float().cpu()
