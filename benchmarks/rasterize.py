@@ -184,9 +184,9 @@ def machine() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     copy = instruction_set() if is_built() else "not compiled"
-    waiting = " ".join(f"{k}={os.environ[k]}" for k in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT") if k in os.environ)
+    waiting = " ".join(f"{k}={os.environ.get(k, 'unset')}" for k in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"))
     model, cores = (*names, platform.machine())[0], f"{os.cpu_count()} cores (load {os.getloadavg()[0]:.1f})"
-    return f"{model}, {cores}, {copy} copy, torch {torch.__version__}, {waiting or "threads wait as they do by default"}"
+    return f"{model}, {cores}, {copy} copy, torch {torch.__version__}, {waiting}"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
