@@ -1,16 +1,19 @@
 """Recorded cases: `pytest tests/parity --cases DIR`, by default the copies kept in `tests/parity/cases`.
 
-A case is a folder with a manifest.json and either many .npz files (the form of `rasterizer`) or one case.npz.
+A case is a folder with a manifest.json and either many .npz files (the form of `rasterizer`) or one case.npz; or, for
+`metrics`, a folder with a reference_values.json that lists many cases.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 HERE = Path(__file__).resolve().parent
-JUDGES = {"rasterizer": "test_rasterizer_cases.py"}
+JUDGES = {"rasterizer": "test_rasterizer_cases.py", "metrics": "test_metric_*_cases.py"}
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 
 
@@ -25,8 +28,31 @@ def find_cases(config: pytest.Config) -> dict[str, Path]:
     root = Path(config.getoption("cases", default=str(HERE / "cases")))
     if not root.is_dir():
         raise pytest.UsageError(f"--cases: {root} is not a folder")
-    manifests = [root / "manifest.json"] if (root / "manifest.json").is_file() else sorted(root.glob("*/manifest.json"))
-    return {path.parent.resolve().name: path.parent for path in manifests}
+    found = {}
+    for name in ("manifest.json", "reference_values.json"):
+        manifests = [root / name] if (root / name).is_file() else sorted(root.glob(f"*/{name}"))
+        found |= {path.parent.resolve().name: path.parent for path in manifests}
+    return found
+
+
+@pytest.fixture(scope="session")
+def case_folder(pytestconfig: pytest.Config) -> Any:  # noqa: ANN401 -- a function
+    """Return a function from a case's name to its folder, which skips the test where the folder is not given."""
+
+    def folder(name: str) -> Path:
+        cases = find_cases(pytestconfig)
+        if name not in cases:
+            pytest.skip(f"--cases holds no {name}")
+        return cases[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def metric_cases(case_folder: Any) -> dict[str, dict[str, Any]]:  # noqa: ANN401
+    """Return the array cases of `metrics/reference_values.json` by id."""
+    document = json.loads((case_folder("metrics") / "reference_values.json").read_text())
+    return {case["id"]: case for case in document["arrays"]["cases"]}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
