@@ -73,7 +73,7 @@ TABLE: dict[str, WeightFile] = {
             "http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model",
         ),
         WeightFile(
-            "s3fd", "sfd_face.pth", "AVOffset, AVConf, Sync-C, Sync-D (its face detector)", "BSD-3-Clause; as published",
+            "s3fd", "sfd_face.pth", "the face detector of AVOffset, AVConf, Sync-C, Sync-D", "as published",
             "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/sfd_face.pth",
         ),
     )
