@@ -1,4 +1,4 @@
-"""Frechet distance, FID, CSIM and ArcFace against recordings of the references' programs (specs/metrics.md, 3, 4.1)."""
+"""Frechet distance, FID, CSIM, Inception and ArcFace against what the references gave (specs/metrics.md, 3, 4.1)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from gaussian_head.evaluation.frechet import frechet_distance
 from gaussian_head.evaluation.measure import measure
 from gaussian_head.evaluation.metric import ClipFacts, Look, Metric, Pair
 from gaussian_head.networks.arcface import IResNet
+from gaussian_head.networks.inception import Inception, tensorflow_input
 
 FRECHET = [f"frechet.{name}{of}" for name in ("full", "defic", "f32") for of in ("", ".self")]
 EXACT = ("pytorch_fid_scipy_sqrtm", "laughing_matters_fvd", "exact_nuclear_norm")
@@ -84,6 +85,21 @@ def test_arcface_agrees(case_folder: Any, depth: int) -> None:
     expected, limits = case["out:embedding"], manifest["tolerance"]["embedding"]
     found = network(torch.from_numpy(faces)).numpy()
     assert np.all(np.abs(found - expected) <= limits["atol"] + limits["rtol"] * np.abs(expected))
+
+
+@torch.no_grad()
+def test_inception_agrees(case_folder: Any) -> None:
+    folder = case_folder("inception_pool3")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    network = fill_(Inception().eval(), manifest["fill_seed"], gain=manifest["fill_gain"])
+    state = [[name, list(tensor.shape)] for name, tensor in network.state_dict().items()]
+    assert state == [[name, shape] for name, shape, _ in manifest["params"]]
+    assert sum(parameter.numel() for parameter in network.parameters()) == manifest["n_params"]["trainable"]
+    (given,) = manifest["inputs"]
+    pictures = np.rint(255 * draw_image(given["name"], given["shape"], seed=manifest["input_seed"]))
+    found = network(tensorflow_input(torch.from_numpy(pictures.astype(np.uint8)))).numpy()
+    expected = np.load(folder / "case.npz")["out:features"]
+    assert np.abs(found - expected).max() <= manifest["tolerance"]["features"]["atol"]
 
 
 class Toy12(torch.nn.Module):
