@@ -6,6 +6,7 @@ IEEE Transactions on Image Processing 20 (2011), as python-cpbd 1.0.7 computes i
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import cv2
@@ -73,9 +74,9 @@ def measure_cpbd(gray: UInt8[np.ndarray, "H W"]) -> float:
     inside = (rows < high * BLOCK) & (columns < wide * BLOCK)
     shape = (high, BLOCK, wide, BLOCK)
     blocks = gray[: high * BLOCK, : wide * BLOCK].reshape(shape)
-    contrast = np.ptp(blocks, axis=(1, 3))
+    contrast = blocks.max(1).max(2).astype(int) - blocks.min(1).min(2)
     edges = decision_edges(gray)[: high * BLOCK, : wide * BLOCK].reshape(shape)
-    counts = edges.sum((1, 3)) > EDGES_OF_A_BLOCK
+    counts = edges.sum(1, dtype=np.uint8).sum(2) > EDGES_OF_A_BLOCK
     block = rows[inside] // BLOCK, columns[inside] // BLOCK
     counted = counts[block]
     noticeable = np.where(contrast[block] <= LOW_CONTRAST, 5, 3)
@@ -92,11 +93,11 @@ def decision_edges(gray: UInt8[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
 
 def measured_edges(gray: UInt8[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
     """Return the pixels where the horizontal derivative is strong and the largest of its row or column neighbours."""
-    slope = cv2.Sobel(gray, cv2.CV_16S, 1, 0, ksize=3, borderType=cv2.BORDER_REFLECT).astype(np.int32)
-    strength = slope * slope  # 64 times the reference's, whose kernel sums to 1: exact integers
+    slope = cv2.Sobel(gray, cv2.CV_32F, 1, 0, ksize=3, borderType=cv2.BORDER_REFLECT)
+    strength = slope * slope  # 64 times the reference's, whose kernel sums to 1: integers below 2^24, exact
     # The reference compares the square with a root: in its units, strength <= 2 sqrt(mean strength).
-    strength[strength <= 64 * 2 * np.sqrt(strength.mean() / 64)] = 0
-    padded = np.pad(strength, 1)
+    strength[strength <= math.floor(64 * 2 * math.sqrt(strength.mean(dtype=np.float64) / 64))] = 0
+    padded = cv2.copyMakeBorder(strength, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     beside = np.maximum(padded[1:-1, :-2], padded[1:-1, 2:])
     above = np.maximum(padded[:-2, 1:-1], padded[2:, 1:-1])
     return strength > np.minimum(beside, above)
@@ -110,25 +111,26 @@ def edge_widths(
     To each side an edge reaches as far as the grey values go on rising, or falling, from the neighbouring pixel on.
     """
     rows, columns = (inner + 1 for inner in np.nonzero(measured_edges(gray)[1:-1, 1:-1]))
-    levels = gray.astype(np.int32)
-    across = levels[rows, columns + 1] - levels[rows, columns - 1]
-    down = levels[rows + 1, columns] - levels[rows - 1, columns]
-    eighth = np.where(across != 0, np.rint(np.degrees(np.arctan2(down, across)) / 45), 0)
+    padded = np.pad(gray, ((0, 0), (1, 1)), mode="edge")  # doubled borders end every walk: equal values do
+    levels, stride = padded.ravel().astype(np.int16), padded.shape[1]
+    at = rows * stride + columns + 1
+    across, down = levels[at + 1] - levels[at - 1], levels[at + stride] - levels[at - stride]
+    eighth = np.where(across != 0, np.rint(np.degrees(np.arctan2(down, across, dtype=np.float64)) / 45), 0)
     upright = (eighth == 0) | (np.abs(eighth) == 4)
-    rows, columns, rising = rows[upright], columns[upright], eighth[upright] == 0
-    steps = np.diff(levels, axis=1)
-    widths = np.zeros(len(rows), np.int64)
-    for chosen, onward in ((rising, steps > 0), (~rising, steps < 0)):
-        left, right = _run_lengths(onward), _run_lengths(onward[:, ::-1])[:, ::-1]
-        row, column = rows[chosen], columns[chosen]
-        widths[chosen] = np.minimum(left[row, column - 1] + 1, LONGEST_SIDE)
-        widths[chosen] += np.minimum(right[row, column + 1] + 1, LONGEST_SIDE)
-    return rows, columns, widths
+    at, slope = at[upright], np.where(eighth[upright] == 0, 1, -1)
+    widths = _reach(levels, at - 1, -1, -slope) + _reach(levels, at + 1, 1, slope)
+    return rows[upright], columns[upright], widths
 
 
-def _run_lengths(onward: Bool[np.ndarray, "H steps"]) -> Int[np.ndarray, "H W"]:
-    """Return for each pixel how many steps in a row, ending at it, are `onward` (item i: from pixel i to i + 1)."""
-    ends = np.arange(1, onward.shape[1] + 1, dtype=np.int32)
-    runs = np.zeros((len(onward), len(ends) + 1), np.int32)
-    runs[:, 1:] = ends - np.maximum.accumulate(np.where(onward, 0, ends), axis=1)
-    return runs
+def _reach(
+    levels: Int[np.ndarray, " HW"], here: Int[np.ndarray, " N"], step: int, slope: Int[np.ndarray, " N"]
+) -> Int[np.ndarray, " N"]:
+    """Return how many px, from `here` on and at least 1, the levels strictly rise (slope 1) or fall (-1) by steps."""
+    reach, walking = np.ones(len(here), np.int64), np.arange(len(here))
+    for _ in range(1, LONGEST_SIDE):
+        onward = (levels[here + step] - levels[here]) * slope > 0
+        walking, here, slope = walking[onward], here[onward] + step, slope[onward]
+        if not len(walking):
+            break
+        reach[walking] += 1
+    return reach

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
@@ -64,11 +65,10 @@ def measure_psnr(
         ValueError: The pictures differ in size.
     """
     _check_sizes(picture, truth)
-    if mask is not None:
-        if not mask.any():
-            return float("nan")
-        picture, truth = picture[mask], truth[mask]
-    return float(min(BEST_DB, -10 * np.log10(max(_mean_squared(picture, truth), 1e-10))))
+    if mask is not None and not mask.any():
+        return float("nan")
+    squared = _mean_squared(picture, truth, None if mask is None else mask.astype(np.uint8))
+    return float(min(BEST_DB, -10 * np.log10(max(squared, 1e-10))))
 
 
 def measure_psnr_vico(picture: UInt8[np.ndarray, "H W 3"], truth: UInt8[np.ndarray, "H W 3"]) -> float:
@@ -85,8 +85,11 @@ def measure_psnr_vico(picture: UInt8[np.ndarray, "H W 3"], truth: UInt8[np.ndarr
     return float(-10 * np.log10(_mean_squared(picture, truth) + VICO_EPSILON))
 
 
-def _mean_squared(picture: UInt8[np.ndarray, "*N 3"], truth: UInt8[np.ndarray, "*N 3"]) -> float:
-    return float(np.square((picture.astype(np.float64) - truth) / 255).mean())
+def _mean_squared(
+    picture: UInt8[np.ndarray, "H W 3"], truth: UInt8[np.ndarray, "H W 3"], mask: UInt8[np.ndarray, "H W"] | None = None
+) -> float:
+    count = picture[..., 0].size if mask is None else np.count_nonzero(mask)
+    return cv2.norm(picture, truth, cv2.NORM_L2SQR, mask) / (3 * count * 255**2)
 
 
 def _check_sizes(picture: np.ndarray, truth: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from typing import ClassVar
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -142,7 +142,8 @@ def pooling_factor(height: int, width: int) -> int:
 def measure_ssim_skimage(picture: UInt8[np.ndarray, "H W 3"], truth: UInt8[np.ndarray, "H W 3"]) -> float:
     """Return scikit-image's SSIM of RGB pictures: 7 x 7 uniform window, sample variances, no border.
 
-    The sums over windows are exact integers, so it equals the library's to rounding; it takes a fifth of its time.
+    The window sums are exact integers (at most 2 * 49^2 * 255^2, within 32 bits), so it equals the library's to
+    rounding, in a fraction of its time.
 
     Args:
         picture: RGB, 0..255.
@@ -162,16 +163,18 @@ def measure_ssim_skimage(picture: UInt8[np.ndarray, "H W 3"], truth: UInt8[np.nd
     sum_x, sum_y, sum_xx, sum_yy, sum_xy = (_window_sums(values) for values in (x, y, x * x, y * y, x * y))
     count = UNIFORM * UNIFORM
     squares, product = sum_x * sum_x + sum_y * sum_y, sum_x * sum_y
-    c1, c2 = (0.01 * 255 * count) ** 2, (0.03 * 255) ** 2 * count * (count - 1)
-    ratio = (2 * product + c1) * (2 * (count * sum_xy - product) + c2)
-    return float((ratio / ((squares + c1) * (count * (sum_xx + sum_yy) - squares + c2))).mean())
+    covariance, variances = 2 * (count * sum_xy - product), count * (sum_xx + sum_yy) - squares
+    c1, c2 = np.float32((0.01 * 255 * count) ** 2), np.float32((0.03 * 255) ** 2 * count * (count - 1))
+    above = (2 * product.astype(np.float32) + c1) * (covariance.astype(np.float32) + c2)
+    below = (squares.astype(np.float32) + c1) * (variances.astype(np.float32) + c2)
+    return float((above / below).mean(dtype=np.float64))
 
 
-def _window_sums(values: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "h w 3"]:
-    """Sum integers below 2^17 over all windows inside the picture; exact, as the sums stay below 2^24."""
+def _window_sums(values: Float[np.ndarray, "H W 3"]) -> Int[np.ndarray, "h w 3"]:
+    """Sum integers up to 255^2 over all windows inside the picture; exact, as sums stay below 2^24."""
     half = UNIFORM // 2
     sums = cv2.boxFilter(values, cv2.CV_32F, (UNIFORM, UNIFORM), normalize=False, borderType=cv2.BORDER_REFLECT)
-    return sums[half:-half, half:-half].astype(np.float64)
+    return sums[half:-half, half:-half].astype(np.int32)
 
 
 def _unit(image: UInt8[np.ndarray, "H W 3"]) -> Float[Tensor, "3 H W"]:
