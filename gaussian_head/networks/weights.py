@@ -74,6 +74,12 @@ TABLE: dict[str, WeightFile] = {
             "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
         ),
         WeightFile(
+            "lpips_heads", "lpips/weights/v0.1/alex.pth", "LPIPS", "BSD-2-Clause (lpips)",
+            "inside the wheel: pip install --no-deps lpips==0.1.4 (or unpack it into the folder of weights)",
+            sha256="df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+            aliases=("lpips_v0.1_alex.pth",),
+        ),
+        WeightFile(
             "inception", "pt_inception-2015-12-05-6726825d.pth", "FID", "Apache-2.0 (TensorFlow's, ported)",
             "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
             "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
