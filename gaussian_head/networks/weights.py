@@ -10,10 +10,11 @@ import os
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from gaussian_head.errors import UserError
 
@@ -130,6 +131,23 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise UserError(f"{path} must map names to tensors; it holds something else.")
     return loaded
+
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def load_into(network: Network, path: Path) -> Network:
+    """Fill a network from a file of the same names and shapes; returns it frozen and in evaluation mode.
+
+    Raises:
+        UserError: The file cannot be read, or is another network's.
+    """
+    try:
+        network.load_state_dict(load_state_dict(path))
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} holds another network than {type(network).__name__}: {first}") from error
+    return network.eval().requires_grad_(False)
 
 
 def sha256_of(path: Path) -> str:

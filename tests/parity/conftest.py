@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).resolve().parent
-JUDGES = {"rasterizer": "test_rasterizer_cases.py", "metrics": "test_metric_*_cases.py"}
+JUDGES = {
+    "rasterizer": "test_rasterizer_cases.py",
+    "metrics": "test_metric_*_cases.py",
+    "syncnet_mfcc": "test_metric_sync_cases.py",
+    "syncnet_s": "test_metric_sync_cases.py",
+    "syncnet_offset": "test_metric_sync_cases.py",
+    "syncnet_s3fd": "test_metric_sync_cases.py",
+}
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 
 
