@@ -101,7 +101,7 @@ def draw(name, shape, seed, lo=-1.0, hi=1.0):
 
 
 def draw_image(name, shape, seed, lo=0.0, hi=1.0, waves=12, noise=0.08):
-    """Smooth float32 image batch (..., C, H, W): a mean of random cosines plus uniform noise per channel."""
+    """Smooth float32 image batch (..., C, H, W): per channel a mean of random cosines plus noise, in [lo, hi]."""
     rng = np.random.RandomState((zlib.crc32(("image:" + name).encode()) ^ int(seed)) & 0xFFFFFFFF)
     h, w = shape[-2:]
     planes = int(np.prod(shape[:-2]))
