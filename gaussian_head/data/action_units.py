@@ -53,7 +53,7 @@ def read_intensities(path: Path, units: Sequence[int]) -> Float[np.ndarray, "T U
         rows = list(reader)
     columns = [f"AU{unit:02d}_r" for unit in units]
     missing = [name for name in columns if name not in reader.fieldnames]
-    if missing:
+    if missing and rows:
         raise UserError(f"{path} lacks the columns {', '.join(missing)}; use OpenFace's FeatureExtraction output.")
     return np.array([[_number(row[name]) for name in columns] for row in rows]).reshape(-1, len(columns))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -161,16 +160,14 @@ def test_a_frame_that_cannot_be_decoded_is_no_shorter_clip(tmp_path: Path, monke
 
 
 def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
-    peaks = []
-    for frames in (8, 80):
-        clip = open_clip(video(tmp_path / f"{frames}.mp4", frames, size=(256, 256)))
-        tracemalloc.start()
-        assert sum(1 for _ in align(clip, clip).pairs()) == frames
-        peaks.append(tracemalloc.get_traced_memory()[1])  # of Python and numpy: the pictures
-        tracemalloc.stop()
-    picture = 256 * 256 * 3
-    assert peaks[1] < peaks[0] + 2 * picture
-    assert peaks[0] > 2 * picture
+    clip = open_clip(video(tmp_path / "x.mp4", 150, size=(512, 512)))
+    pages = []
+    for index, _ in enumerate(align(clip, clip).pairs()):
+        if index >= 30:  # by then the decoders have their buffers
+            pages.append(int(Path("/proc/self/statm").read_text().split()[1]))
+    held = (max(pages) - pages[0]) * 4096
+    assert len(pages) == 120
+    assert held < 120 * 2 * clip.width * clip.height * 3 / 8  # an eighth of what these frames take
 
 
 def test_alone_and_equal(tmp_path: Path) -> None:
@@ -324,7 +321,7 @@ def test_wrong_companions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="frame 1"):
         read_side(clip)
     (tmp_path / "x.au.csv").write_text("")
-    with pytest.raises(UserError, match="lacks the columns AU01_r"):
+    with pytest.raises(UserError, match="has 0 rows but"):
         read_side(clip)
     (tmp_path / "x.au.csv").unlink()
     (tmp_path / "x.txt").write_bytes(b"\xff\xfe\xfa")
