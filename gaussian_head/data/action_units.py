@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
-from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -30,37 +27,22 @@ def read_action_units(layout: SubjectLayout, frames: int) -> Float[np.ndarray, "
     path = layout.action_units
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; run: python -m data_utils.process {layout.video}")
-    values = read_intensities(path, EXPRESSION_ACTION_UNITS)
-    if len(values) < frames:
-        raise UserError(f"{path} has {len(values)} rows but the clip has {frames} frames; give one row a frame.")
-    values = np.nan_to_num(values[:frames]).astype(np.float32)
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [{(key or "").strip(): value for key, value in row.items()} for row in csv.DictReader(file)]
+    if len(rows) < frames:
+        raise UserError(f"{path} has {len(rows)} rows but the clip has {frames} frames; give one row a frame.")
+    columns = [f"AU{unit:02d}_r" for unit in EXPRESSION_ACTION_UNITS]
+    missing = [name for name in columns if name not in rows[0]]
+    if missing:
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}; use OpenFace's FeatureExtraction output.")
+    values = np.array([[_number(row[name]) for name in columns] for row in rows[:frames]], dtype=np.float32)
     values[:, -1] = np.clip(values[:, -1], 0, BLINK_LIMIT)
     return values
 
 
-def read_intensities(path: Path, units: Sequence[int]) -> Float[np.ndarray, "T U"]:
-    """Read columns `AUxx_r` of an OpenFace CSV, in the order of `units`; what is no finite number becomes NaN.
-
-    Header names may carry OpenFace's leading spaces.
-
-    Raises:
-        FileNotFoundError: The file is missing.
-        UserError: A column is missing.
-    """
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-        rows = list(reader)
-    columns = [f"AU{unit:02d}_r" for unit in units]
-    missing = [name for name in columns if name not in reader.fieldnames]
-    if missing and rows:
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}; use OpenFace's FeatureExtraction output.")
-    return np.array([[_number(row[name]) for name in columns] for row in rows]).reshape(-1, len(columns))
-
-
 def _number(text: str | None) -> float:
     try:
-        value = float(text or "nan")
+        value = float(text or 0)
     except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan
+        return 0.0
+    return value if np.isfinite(value) else 0.0
