@@ -21,10 +21,9 @@ from scipy.signal import savgol_filter
 from data_utils.stage import Progress, count_frames, no_progress
 from gaussian_head.data.layout import VIDEO_FPS, SubjectLayout
 from gaussian_head.errors import UserError
-from gaussian_head.geometry.landmarks import OPENFACE_ACTION_UNITS, RIGID, mouth_aperture
+from gaussian_head.geometry.landmarks import OPENFACE_ACTION_UNITS, OUTER_EYE_CORNERS, RIGID, mouth_aperture
 from gaussian_head.media.files import write_bytes
 
-OUTER_EYE_CORNERS = (33, 263)
 STANDARD_WIDTH_MM = 90.0
 """Distance between the outer eye corners of the face in whose millimetres movements are measured."""
 FULL_INTENSITY = 5.0

@@ -54,6 +54,8 @@ RIGID = np.array([
 UPPER_INNER_LIP = np.array([82, 13, 312])
 LOWER_INNER_LIP = np.array([87, 14, 317])
 MOUTH_CORNERS = np.array([78, 308])
+OUTER_EYE_CORNERS = (33, 263)
+FOREHEAD_TOP, CHIN = 10, 152
 
 OPENFACE_ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 """Action units with an intensity column `AUxx_r` (0..5) in OpenFace's CSV, in its order."""
@@ -72,3 +74,15 @@ def mouth_aperture(landmarks: np.ndarray) -> np.ndarray | np.floating:
     """
     gap = landmarks[..., UPPER_INNER_LIP, :] - landmarks[..., LOWER_INNER_LIP, :]
     return np.linalg.norm(gap, axis=-1).mean(-1)
+
+
+def face_height(landmarks: np.ndarray) -> np.ndarray | np.floating:
+    """Measure from the top of the forehead to the chin.
+
+    Args:
+        landmarks: [..., 478, D], any unit.
+
+    Returns:
+        [...] distance in the input's unit.
+    """
+    return np.linalg.norm(landmarks[..., FOREHEAD_TOP, :] - landmarks[..., CHIN, :], axis=-1)
