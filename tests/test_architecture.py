@@ -29,6 +29,7 @@ LEVELS = (
         "gaussian_head.evaluate",
         "gaussian_head.benchmark",
         "gaussian_head.export",
+        "gaussian_head.prepare",
     },
 )
 """From the ground up: each may import itself and what lies on lower levels; neighbours do not see each other."""

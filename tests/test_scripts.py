@@ -13,13 +13,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted((ROOT / "scripts").glob("*.sh"))
-THIN = ("process", "train", "synthesize", "evaluate", "tensorboard")
+THIN = ("process", "train", "synthesize", "evaluate", "prepare", "tensorboard")
 COMMANDS = (
     "gaussian_head.train",
     "gaussian_head.synthesize",
     "gaussian_head.evaluate",
     "gaussian_head.benchmark",
     "gaussian_head.export",
+    "gaussian_head.prepare",
     "data_utils.process",
     "data_utils.synthetic",
 )

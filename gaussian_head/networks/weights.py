@@ -5,15 +5,19 @@ Nothing here is downloaded by itself and nothing is replaced by something else: 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pickle
+import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from gaussian_head.errors import UserError
 
@@ -21,6 +25,13 @@ FOLDER = Path("checkpoints")
 """Where weights are put by default, relative to the working folder."""
 FOLDER_VARIABLE = "GAUSSIAN_HEAD_CHECKPOINTS"
 """Environment variable that names another folder, looked into first."""
+
+
+_DAMAGE = (
+    pickle.UnpicklingError, struct.error, SafetensorError, RuntimeError, EOFError, ValueError, LookupError, TypeError,
+    AttributeError, AssertionError, ArithmeticError, OSError,
+)  # fmt: skip
+"""What torch and safetensors raise on damaged files (found by truncating files and changing bytes)."""
 
 
 class WeightsMissingError(UserError):
@@ -45,6 +56,13 @@ class WeightFile:
     """Of the published file, where known."""
     aliases: tuple[str, ...] = ()
     """Other names under which it is published."""
+    is_program: bool = False
+    """A torchscript archive: code that runs, not tensors alone."""
+
+    @property
+    def variable(self) -> str:
+        """Return the environment variable that names this file."""
+        return f"GAUSSIAN_HEAD_{self.name.upper()}"
 
 
 TABLE: dict[str, WeightFile] = {
@@ -53,15 +71,19 @@ TABLE: dict[str, WeightFile] = {
         WeightFile(
             "alexnet", "alexnet-owt-7be5be79.pth", "LPIPS", "BSD-3-Clause (torchvision)",
             "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+            "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
         ),
         WeightFile(
             "inception", "pt_inception-2015-12-05-6726825d.pth", "FID", "Apache-2.0 (TensorFlow's, ported)",
             "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+            "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
             aliases=("weights-inception-2015-12-05-6726825d.pth",),
         ),
         WeightFile(
             "i3d", "i3d_torchscript.pt", "FVD", "Apache-2.0 (DeepMind's, converted)",
-            "the link in metrics.py of github.com/Stanford-AIMI/Laughing-Matters",
+            "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
+            "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2",
+            is_program=True,
         ),
         WeightFile(
             "arcface", "ms1mv3_arcface_r100_fp16/backbone.pth", "CSIM", "non-commercial research only (insightface)",
@@ -71,10 +93,12 @@ TABLE: dict[str, WeightFile] = {
         WeightFile(
             "syncnet", "syncnet_v2.model", "AVOffset, AVConf, Sync-C, Sync-D", "MIT (code); weights as published",
             "http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model",
+            "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442",
         ),
         WeightFile(
             "s3fd", "sfd_face.pth", "the face detector of AVOffset, AVConf, Sync-C, Sync-D", "as published",
             "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/sfd_face.pth",
+            "d54a87c2b7543b64729c9a25eafd188da15fd3f6e02f0ecec76ae1b30d86c491",
         ),
     )
 }  # fmt: skip
@@ -91,8 +115,7 @@ def find_weights(name: str, given: Path | None = None) -> Path:
         KeyError: `name` is not in TABLE.
     """
     weights = TABLE[name]
-    variable = f"GAUSSIAN_HEAD_{name.upper()}"
-    named = given or (Path(os.environ[variable]) if os.environ.get(variable) else None)
+    named = given or (Path(os.environ[weights.variable]) if os.environ.get(weights.variable) else None)
     if named is not None:
         if not named.is_file():
             raise WeightsMissingError(f"{named} is no file; it was named for {weights.file} ({weights.unlocks}).")
@@ -122,7 +145,9 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except _DAMAGE as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a truncated archive
+            raise
         first = str(error).partition("\n")[0]
         raise UserError(f"{path} cannot be read as plain tensors (damaged, or it holds code): {first}") from error
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
@@ -130,6 +155,85 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise UserError(f"{path} must map names to tensors; it holds something else.")
     return loaded
+
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def load_into(network: Network, path: Path) -> Network:
+    """Fill a network from a file of the same names and shapes; returns it frozen and in evaluation mode.
+
+    Raises:
+        UserError: The file cannot be read, or is another network's.
+    """
+    try:
+        network.load_state_dict(load_state_dict(path))
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} holds another network than {type(network).__name__}: {first}") from error
+    return network.eval().requires_grad_(False)
+
+
+def load_program(name: str, given: Path | None = None) -> torch.jit.ScriptModule:
+    """Load a torchscript archive. It is a program, so it runs only if it is the published one, or if you named it.
+
+    Args:
+        name: Key in TABLE.
+        given: The file, named by the user; the environment variable names it likewise.
+
+    Raises:
+        WeightsMissingError: As `find_weights`.
+        UserError: It is neither the published file nor named, or it cannot be read.
+    """
+    path, weights = find_weights(name, given), TABLE[name]
+    named = given is not None or bool(os.environ.get(weights.variable))
+    if not named and sha256_of(path) != weights.sha256:
+        raise UserError(
+            f"{path} is a program and not the published one (sha256 {weights.sha256[:8]}...); get it again from "
+            f"{weights.source}, or run it all the same: {weights.variable}={path}"
+        )
+    try:
+        return torch.jit.load(path, map_location="cpu").eval()
+    except RuntimeError as error:
+        raise UserError(f"{path} is no readable torchscript archive; get it again from {weights.source}") from error
+
+
+@dataclass(frozen=True)
+class WeightState:
+    """What is found of one file."""
+
+    weights: WeightFile
+    state: Literal["present", "missing", "corrupt"]
+    place: Path
+    """Where to put it; a damaged one is replaced there."""
+    path: Path | None = None
+    """Where it was found."""
+    remark: str = ""
+    """What is wrong with it, or that it is not the published file."""
+
+
+def list_weights() -> list[WeightState]:
+    """Look for every file of TABLE and at what is inside; takes a second for each file that is there."""
+    return [_look_at(weights) for weights in TABLE.values()]
+
+
+def _look_at(weights: WeightFile) -> WeightState:
+    place = search_folders()[0] / weights.file
+    try:
+        path = find_weights(weights.name)
+    except WeightsMissingError as error:
+        return WeightState(weights, "missing", place, remark=str(error) if os.environ.get(weights.variable) else "")
+    if weights.sha256 and sha256_of(path) == weights.sha256:
+        return WeightState(weights, "present", place, path)
+    try:
+        if weights.is_program:
+            load_program(weights.name)
+        else:
+            load_state_dict(path)
+    except UserError as error:
+        return WeightState(weights, "corrupt", path, path, str(error))
+    remark = "not the published file (another sha256)" if weights.sha256 else "the published file's sha256 is not known"
+    return WeightState(weights, "present", place, path, remark)
 
 
 def sha256_of(path: Path) -> str:

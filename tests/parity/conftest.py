@@ -13,7 +13,12 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).resolve().parent
-JUDGES = {"rasterizer": "test_rasterizer_cases.py", "metrics": "test_metric_*_cases.py"}
+JUDGES = {
+    "rasterizer": "test_rasterizer_cases.py",
+    "metrics": "test_metric_*_cases.py",
+    "arcface_iresnet50": "test_metric_feature_cases.py",
+    "arcface_iresnet100": "test_metric_feature_cases.py",
+}
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 
 
