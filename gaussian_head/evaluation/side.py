@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int64
 
-from gaussian_head.data.action_units import read_intensities
 from gaussian_head.errors import UserError
+from gaussian_head.evaluation.action_unit_error import read_action_units
 from gaussian_head.evaluation.clip import Clip
 from gaussian_head.evaluation.metric import Side
-from gaussian_head.geometry.landmarks import OPENFACE_ACTION_UNITS
 
 COEFFICIENTS = 257
 """Values a frame of Deep3DFaceRecon (specs/metrics.md section 4.2)."""
@@ -35,7 +34,8 @@ def read_side(clip: Clip, sound: Path | None = None) -> Side:
 
     Raises:
         FileNotFoundError: `sound` is no file.
-        UserError: A companion is damaged, has another shape, values that are not finite, or another number of frames.
+        UserError: A companion is damaged, has another shape or another number of frames, or coefficients are not
+            finite. Action units that are no numbers become NaN: their metric leaves such frames out and counts them.
     """
     if sound is not None and not sound.is_file():
         raise FileNotFoundError(f"{sound} is missing; it was named as the sound of {clip.path}.")
@@ -71,7 +71,14 @@ def _read_coefficients(clip: Clip) -> Float[np.ndarray, "T 257"] | None:
             f"{path} must hold one row of {COEFFICIENTS} numbers a frame (Deep3DFaceRecon), "
             f"got {'x'.join(map(str, values.shape))} of {values.dtype}."
         )
-    return _checked(values, path, clip)
+    _check_length(values, path, clip)
+    broken = ~np.isfinite(values).all(1)
+    if broken.any():
+        raise UserError(
+            f"{path}, frame {int(np.flatnonzero(broken)[0])} (of {broken.sum()} such): a value is not finite; "
+            "extract it again."
+        )
+    return values.astype(np.float64)
 
 
 def _load_npy(path: Path) -> np.ndarray:
@@ -98,21 +105,18 @@ def _load_mat(path: Path) -> np.ndarray:
 
 def _read_action_units(clip: Clip) -> Float[np.ndarray, "T 17"] | None:
     path = companion(clip, ".au.csv")
-    return _checked(read_intensities(path, OPENFACE_ACTION_UNITS), path, clip) if path.is_file() else None
+    if not path.is_file():
+        return None
+    values = read_action_units(path)
+    _check_length(values, path, clip)
+    return values
 
 
-def _checked(values: np.ndarray, path: Path, clip: Clip) -> Float[np.ndarray, "T D"]:
+def _check_length(values: Float[np.ndarray, "T D"], path: Path, clip: Clip) -> None:
     if len(values) != clip.frames:
         raise UserError(
             f"{path} has {len(values)} rows but {clip.path} has {clip.frames} frames; give one row a frame."
         )
-    broken = ~np.isfinite(values).all(1)
-    if broken.any():
-        raise UserError(
-            f"{path}, frame {int(np.flatnonzero(broken)[0])} (of {broken.sum()} such): a value is missing or not "
-            "finite; extract it again."
-        )
-    return values.astype(np.float64)
 
 
 def _read_transcript(path: Path) -> str | None:
