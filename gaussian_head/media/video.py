@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 from numpy import ndarray
 
 from gaussian_head.errors import UserError
@@ -133,6 +133,58 @@ def read_frames_at(path: Path, fps: float | int) -> Iterator[UInt8[ndarray, "H W
         index += 1
 
 
+def read_frames_by_default(path: Path) -> Iterator[UInt8[ndarray, "H W 3"]]:
+    """Decode every frame with swscale's default conversion, in order, none dropped: for evaluation only.
+
+    The programs that define the field's metrics decode so (OpenCV, the ffmpeg program, PyAV without flags;
+    specs/metrics.md section 1); the exact conversion of `read_frames` would give them other pictures. Colours that say
+    no matrix and range are BT.601, limited.
+
+    Raises:
+        As `read_frames`.
+    """
+    with open_container(path) as container:
+        stream = _video_stream(container, path)
+        for frame in _decode(container, path):
+            yield _to_rgb(frame, stream.sample_aspect_ratio, exact=False)
+
+
+def frame_times(path: Path) -> Float64[ndarray, "T"]:
+    """Return the time of every frame in seconds, ascending: as many as `read_frames_by_default` will give.
+
+    From the packets where they are as many as the container announces, else by decoding.
+
+    Raises:
+        As `read_frames`.
+    """
+    with open_container(path) as container:
+        stream = _video_stream(container, path)
+        period = 1 / _rate(stream)
+        found = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
+        announced, base = stream.frames, stream.time_base
+        if len(found) != announced or None in found:
+            container.seek(0)
+            found = [frame.pts for frame in _decode(container, path)]
+        if not found:
+            raise UserError(
+                f"{path} holds no picture that can be decoded (truncated?); copy it again, or re-encode it."
+            )
+        if None in found:  # a raw stream: frames follow each other at its rate
+            return np.arange(len(found)) * float(period)
+        start = min(found) if stream.start_time is None else stream.start_time
+        times = np.sort([float((pts - start) * base) for pts in found])
+        _check_complete(path, stream, times[-1])
+    return times
+
+
+def decoder_version() -> str:
+    """Name the decoder, for reports."""
+    import av
+
+    codec = ".".join(str(number) for number in av.library_versions["libavcodec"])
+    return f"PyAV {av.__version__}, libavcodec {codec}"
+
+
 class VideoWriter:
     """Stream RGB frames into an H.264 mp4 (yuv420p, BT.709), with sound; the file appears, whole, when it is closed.
 
@@ -243,10 +295,10 @@ def _decode(container, path: Path) -> Iterator[VideoFrame]:  # noqa: ANN001
         ) from error
 
 
-def _to_rgb(frame: VideoFrame, pixel_aspect: Fraction | None) -> UInt8[ndarray, "H W 3"]:
+def _to_rgb(frame: VideoFrame, pixel_aspect: Fraction | None, *, exact: bool = True) -> UInt8[ndarray, "H W 3"]:
     """Convert to RGB as shown: square pixels, upright."""
     width = round(frame.width * float(pixel_aspect or 1))
-    rgb = frame.to_ndarray(format="rgb24", width=width, interpolation=_exact_conversion())
+    rgb = frame.to_ndarray(format="rgb24", width=width, interpolation=_exact_conversion() if exact else None)
     return np.ascontiguousarray(np.rot90(rgb, k=round(frame.rotation / 90) % 4))
 
 
