@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+from gaussian_head.evaluation.action_unit_error import ActionUnitError
+from gaussian_head.evaluation.blinks import Blinks
+from gaussian_head.evaluation.coefficients import CoefficientError
+from gaussian_head.evaluation.cpbd import Cpbd
+from gaussian_head.evaluation.csim import Csim
+from gaussian_head.evaluation.fid import Fid
+from gaussian_head.evaluation.fvd import Fvd
+from gaussian_head.evaluation.landmark_distance import LandmarkDistance
+from gaussian_head.evaluation.lpips import Lpips
 from gaussian_head.evaluation.metric import Entry, Metric
+from gaussian_head.evaluation.mouth_aperture import MouthAperture
+from gaussian_head.evaluation.neck_seam import NeckSeam
+from gaussian_head.evaluation.pose_jitter import PoseJitter
+from gaussian_head.evaluation.psnr import Psnr, PsnrVico
+from gaussian_head.evaluation.silence_leakage import SilenceLeakage
+from gaussian_head.evaluation.smoothness import Smoothness
+from gaussian_head.evaluation.ssim import Ssim, SsimSkimage, SsimVico
+from gaussian_head.evaluation.sync import AudioVisualSync
+from gaussian_head.evaluation.word_error_rate import WordErrorRate
 
-METRICS: tuple[type[Metric], ...] = ()
+METRICS: tuple[type[Metric], ...] = (
+    Psnr, Ssim, Lpips, Cpbd, PsnrVico, SsimVico, SsimSkimage, Fid, Fvd,
+    Csim, CoefficientError,
+    LandmarkDistance, MouthAperture, AudioVisualSync, SilenceLeakage, WordErrorRate,
+    ActionUnitError, Blinks, Smoothness, PoseJitter, NeckSeam,
+)  # fmt: skip
 
 
 def entries() -> dict[str, Entry]:

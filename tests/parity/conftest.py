@@ -16,16 +16,13 @@ HERE = Path(__file__).resolve().parent
 JUDGES = {
     "rasterizer": "test_rasterizer_cases.py",
     "metrics": "test_metric_*_cases.py",
-<<<<<<< HEAD
     "arcface_iresnet50": "test_metric_feature_cases.py",
     "arcface_iresnet100": "test_metric_feature_cases.py",
     "inception_pool3": "test_metric_feature_cases.py",
-=======
     "syncnet_mfcc": "test_metric_sync_cases.py",
     "syncnet_s": "test_metric_sync_cases.py",
     "syncnet_offset": "test_metric_sync_cases.py",
     "syncnet_s3fd": "test_metric_sync_cases.py",
->>>>>>> fd7240c4def9454a04609d69d57ee0d5096bd0ad
 }
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 
