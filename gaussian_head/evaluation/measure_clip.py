@@ -1,0 +1,164 @@
+"""Measures one clip on disk: opens it, lays the true footage beside it, finds the face, runs the metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from gaussian_head.errors import UserError
+from gaussian_head.evaluation import registry
+from gaussian_head.evaluation.clip import Align, Aligned, align, open_clip
+from gaussian_head.evaluation.measure import Measured, measure
+from gaussian_head.evaluation.metric import ClipFacts, Figure, Look, Mesh, Metric, Pair, Region, Rgb, Side
+from gaussian_head.evaluation.side import read_side, take_frames
+from gaussian_head.geometry.landmarks import FACE_OVAL, OUTER_LIPS
+from gaussian_head.media.image import fill_polygon
+from gaussian_head.networks.face_mesh import FaceMeshDetector
+
+ONE_LOOK = ((0.0, 1.0),)
+"""The bare face mesh: figures of the field come from single looks too, and it is four times faster."""
+HEAD_SCALE = 1.25
+"""The head region is the face's outline, grown by this about its centre: hair and ears, little background."""
+MOUTH_MARGIN = 0.2
+"""The mouth region is the box around the lips, widened on each side by this share of their width."""
+
+
+@dataclass(frozen=True)
+class MeasuredClip:
+    """What came out of one clip, and what was compared."""
+
+    figures: tuple[Figure, ...]
+    unavailable: dict[str, str]
+    """Entries that could not be computed, and why."""
+    features: dict[str, Float[np.ndarray, "M D"]]
+    """What pooled figures over several clips need, by name."""
+    compared: dict[str, Any]
+    """JSON values: both clips, how they were aligned and decoded; see `clip.Aligned`."""
+
+
+def measure_clip(
+    picture: Path,
+    truth: Path | None,
+    align_how: Align = "strict",
+    entries: Sequence[str] | None = None,
+    *,
+    sound: Path | None = None,
+    fps: float | int | None = None,
+    device: torch.device | None = None,
+    metrics: Sequence[type[Metric]] | None = None,
+) -> MeasuredClip:
+    """Measure one clip.
+
+    Args:
+        picture: What is judged: a video or a folder of frames.
+        truth: What it should be, if there is such a thing.
+        align_how: What to do where the two differ in frame count, size or rate; see `clip.align`.
+        entries: Which figures; by default all there are.
+        sound: The picture's sound, where it is neither in the file nor beside it.
+        fps: Rate of folders of frames.
+        device: Where networks run; by default the CPU.
+        metrics: What can be measured; by default `registry.METRICS`.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        UserError: A clip or what lies beside it cannot be read, or the two do not fit each other.
+    """
+    known = registry.METRICS if metrics is None else metrics
+    wanted = {entry.name for metric in known for entry in metric.entries} if entries is None else set(entries)
+    chosen = [metric for metric in known if wanted & {entry.name for entry in metric.entries}]
+    opened = align(open_clip(picture, fps), None if truth is None else open_clip(truth, fps), align_how)
+    facts = _facts(opened, sound, device or torch.device("cpu"))
+    with ExitStack() as stack:
+        try:
+            finders = [stack.enter_context(FaceMeshDetector(ONE_LOOK)).detect for _ in range(2)]
+        except UserError as error:
+            result = _measure_faceless(_pairs(opened, (_nothing, _nothing)), facts, chosen, str(error))
+        else:
+            result = measure(_pairs(opened, (finders[0], finders[1])), facts, chosen)
+    measurable = {entry.name for metric in chosen for entry in metric.entries}
+    unavailable = {name: reason for name, reason in result.unavailable.items() if name in wanted}
+    unavailable |= {name: "no metric of this name is registered" for name in sorted(wanted - measurable)}
+    figures = tuple(_finite(figure) for figure in result.figures if figure.entry in wanted)
+    return MeasuredClip(figures, unavailable, result.features, opened.compared)
+
+
+def find_regions(mesh: Mesh | None, width: int, height: int) -> dict[str, Region]:
+    """Return `head` and `mouth` of a picture, as far as they lie in it; nothing without a face.
+
+    Head: the convex hull of the face's outline, scaled by HEAD_SCALE about the outline's mean. Mouth: the box around
+    the outer lips, widened on each side by MOUTH_MARGIN of its width, to whole pixels.
+    """
+    if mesh is None:
+        return {}
+    outline = mesh[FACE_OVAL, :2].astype(np.float32)
+    centre = outline.mean(0)
+    hull = cv2.convexHull(centre + HEAD_SCALE * (outline - centre))[:, 0]
+    masks = {"head": fill_polygon(hull, width, height), "mouth": _mouth_mask(mesh, width, height)}
+    return {name: Region(mask) for name, mask in masks.items() if mask.any()}
+
+
+def _mouth_mask(mesh: Mesh, width: int, height: int) -> Bool[np.ndarray, "H W"]:
+    lips = mesh[OUTER_LIPS, :2]
+    margin = MOUTH_MARGIN * np.ptp(lips[:, 0])
+    left, top = np.floor(lips.min(0) - margin).astype(int).clip(0)
+    right, bottom = np.ceil(lips.max(0) + margin).astype(int).clip(0)
+    mask = np.zeros((height, width), bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def _facts(opened: Aligned, sound: Path | None, device: torch.device) -> ClipFacts:
+    clip = opened.picture
+    return ClipFacts(
+        fps=clip.fps,
+        width=clip.width,
+        height=clip.height,
+        has_truth=opened.truth is not None,
+        picture=take_frames(read_side(clip, sound), slice(opened.frames)),
+        truth=Side() if opened.truth is None else take_frames(read_side(opened.truth), opened.truth_index),
+        device=device,
+    )
+
+
+FindMesh = Callable[[Rgb], Mesh | None]
+
+
+def _nothing(rgb: Rgb) -> Mesh | None:
+    return None
+
+
+def _pairs(opened: Aligned, finders: tuple[FindMesh, FindMesh]) -> Iterator[Pair]:
+    for index, (rgb, true_rgb) in enumerate(opened.pairs()):
+        picture = Look(rgb, finders[0])
+        truth = None if true_rgb is None else Look(true_rgb, finders[1])
+        mesh = picture.mesh if truth is None or truth.mesh is None else truth.mesh
+        yield Pair(index, picture, truth, find_regions(mesh, opened.picture.width, opened.picture.height))
+
+
+def _measure_faceless(
+    pairs: Iterator[Pair], facts: ClipFacts, metrics: Sequence[type[Metric]], reason: str
+) -> Measured:
+    """Measure what needs no face, and say of the rest that faces could not be looked for."""
+    without = [metric for metric in metrics if not any("landmarks" in entry.needs for entry in metric.entries)]
+    result = measure(pairs, facts, without)
+    lost = {entry.name: reason for metric in metrics if metric not in without for entry in metric.entries}
+    figures = tuple(
+        dataclasses.replace(figure, reason=reason) if figure.region != "full" and figure.value is None else figure
+        for figure in result.figures
+    )
+    return dataclasses.replace(result, figures=figures, unavailable=result.unavailable | lost)
+
+
+def _finite(figure: Figure) -> Figure:
+    if figure.value is None or np.isfinite(figure.value):
+        return figure
+    return dataclasses.replace(figure, value=None, reason=figure.reason or f"the value is {figure.value}")
