@@ -1,99 +1,85 @@
-"""Measuring one way of driving a head on frames it has not seen, picture by picture."""
+"""A trained head on the frames it has not seen, rendered and laid beside the true ones as metrics want them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
 
 from gaussian_head.data.subject import Frame, Subject
-from gaussian_head.evaluation.landmark_distance import lip_distance
-from gaussian_head.evaluation.psnr import measure_psnr
-from gaussian_head.evaluation.ssim import measure_ssim
+from gaussian_head.driving.sequence import DrivingSequence
+from gaussian_head.evaluation.measure_clip import mouth_mask
+from gaussian_head.evaluation.metric import ClipFacts, Look, Mesh, Pair, Region, Rgb, Side
 from gaussian_head.geometry.cameras import project
-from gaussian_head.geometry.landmarks import OUTER_LIPS
+from gaussian_head.media.audio import load_audio, write_wav
+from gaussian_head.model.head import Head
+from gaussian_head.render.backdrop import Backdrop, own_scene
+from gaussian_head.render.clip import RenderClock, render_clip
 
-Lips = Float[np.ndarray, "20 2"]
-MOUTH_MARGIN = 0.2
-"""Widening of the lips' bounding box on each side, as a share of its width."""
-
-
-@dataclass
-class RowFigures:
-    """Per-frame figures of one row of the report."""
-
-    full_psnr_db: list[float] = field(default_factory=list)
-    full_ssim: list[float] = field(default_factory=list)
-    head_psnr_db: list[float] = field(default_factory=list)
-    mouth_psnr_db: list[float] = field(default_factory=list)
-    lips_lmd_px: list[float] = field(default_factory=list)
-    kept: dict[int, UInt8[np.ndarray, "H W 3"]] = field(default_factory=dict)
-    """Pictures for the contact sheet, by frame number."""
-
-    def means(self, lips_unavailable: str | None) -> dict[str, Any]:
-        """Return the row as the report has it; a figure nobody could measure is null."""
-        lips: dict[str, Any] = {"lmd_px": _mean(self.lips_lmd_px)}
-        if lips_unavailable or lips["lmd_px"] is None:
-            lips["unavailable"] = lips_unavailable or "the face mesh found no face in the pictures"
-        return {
-            "full": {"psnr_db": _mean(self.full_psnr_db), "ssim": _mean(self.full_ssim)},
-            "head": {"psnr_db": _mean(self.head_psnr_db)},
-            "mouth": {"psnr_db": _mean(self.mouth_psnr_db)},
-            "lips": lips,
-        }
+FindMesh = Callable[[Rgb], Mesh | None]
 
 
-def measure_row(
-    pictures: Iterable[UInt8[np.ndarray, "H W 3"]],
-    subject: Subject,
-    frames: list[int],
-    keep: set[int],
-    lips: tuple[Callable[[UInt8[np.ndarray, "H W 3"]], Lips | None], dict[int, Lips]] | None,
-) -> RowFigures:
-    """Compare pictures with the subject's true ones.
+class HeldOut:
+    """The val frames of a subject; regions come from its parsing and its tracked lips, not from the pictures."""
 
-    Args:
-        pictures: One for each of `frames`, in order, RGB 0..255.
-        subject: Supplies truth, masks and landmarks.
-        frames: Frame numbers.
-        keep: Frame numbers whose pictures are kept.
-        lips: Finds the lips in a picture, and the lips of the true pictures by frame number; None: not measured.
-    """
-    row = RowFigures()
-    for k, picture in zip(frames, pictures, strict=True):
-        frame = subject.frame(k)
-        truth = true_picture(frame)
-        row.full_psnr_db.append(measure_psnr(picture, truth))
-        row.full_ssim.append(measure_ssim(picture, truth))
-        row.head_psnr_db.append(measure_psnr(picture, truth, frame.head[0].numpy() > 0.5))
-        row.mouth_psnr_db.append(measure_psnr(picture, truth, mouth_box(subject, k)))
-        if lips is not None and k in lips[1] and (found := lips[0](picture)) is not None:
-            row.lips_lmd_px.append(lip_distance(found, lips[1][k]))
-        if k in keep:
-            row.kept[k] = picture
-    return row
+    def __init__(self, subject: Subject, shown: list[int], find_true_mesh: FindMesh) -> None:
+        """Take the subject.
+
+        Args:
+            subject: Whose val frames.
+            shown: Frames whose true pictures are kept, for the contact sheet.
+            find_true_mesh: Finds the face in true pictures, which are looked at once, whatever the number of rows.
+        """
+        self.subject = subject
+        self.truths = {k: true_picture(subject.frame(k)) for k in shown}
+        self._find_true_mesh = find_true_mesh
+        self._true_meshes: dict[int, Mesh | None] = {}
+
+    def facts(self, motion: DrivingSequence, folder: Path) -> ClipFacts:
+        """Return what is known of a row beforehand; the sound of the val frames is cut into `folder`."""
+        subject = self.subject
+        true_poses = subject.viewmats[subject.val].numpy()
+        sound = self._cut_sound(folder / "val.wav", motion.fps)
+        picture = Side(sound=sound, viewmats=motion.viewmats.cpu().numpy())
+        truth = Side(sound=sound, viewmats=true_poses)
+        return ClipFacts(motion.fps, subject.width, subject.height, has_truth=True, picture=picture, truth=truth)
+
+    def pairs(
+        self, head: Head, motion: DrivingSequence, clock: RenderClock, find_mesh: FindMesh, kept: dict[int, Rgb]
+    ) -> Iterator[Pair]:
+        """Render the frames in order; the pictures of the shown frames are put into `kept`, by frame number."""
+        subject = self.subject
+        backdrop = Backdrop(subject.layout, subject.width, subject.height, own_scene(subject.layout))
+        pictures = render_clip(head, motion, backdrop, clock)
+        for index, (k, picture) in enumerate(zip(subject.val, pictures, strict=True)):
+            if k in self.truths:
+                kept[k] = picture
+            frame = subject.frame(k)
+            truth = Look(true_picture(frame), lambda rgb, k=k: self._true_mesh(k, rgb))
+            yield Pair(index, Look(picture, find_mesh), truth, self._regions(frame))
+
+    def _true_mesh(self, k: int, rgb: Rgb) -> Mesh | None:
+        if k not in self._true_meshes:
+            self._true_meshes[k] = self._find_true_mesh(rgb)
+        return self._true_meshes[k]
+
+    def _regions(self, frame: Frame) -> dict[str, Region]:
+        subject, k = self.subject, frame.index
+        points, _ = project(subject.landmarks[k].numpy(), subject.viewmats[k].numpy(), subject.K.numpy())
+        masks = {"head": frame.head[0].numpy() > 0.5, "mouth": mouth_mask(points, subject.width, subject.height)}
+        return {name: Region(mask) for name, mask in masks.items() if mask.any()}
+
+    def _cut_sound(self, path: Path, fps: float) -> Path | None:
+        layout, val = self.subject.layout, self.subject.val
+        if not layout.audio.is_file() or val != list(range(val[0], val[-1] + 1)):
+            return None  # frames of another tool's folder may be scattered: their sound is no speech
+        rate = 16_000
+        speech = load_audio(layout.audio, rate)
+        write_wav(path, speech[round(val[0] / fps * rate) : round((val[-1] + 1) / fps * rate)], rate)
+        return path
 
 
-def true_picture(frame: Frame) -> UInt8[np.ndarray, "H W 3"]:
+def true_picture(frame: Frame) -> Rgb:
     """Return a frame's picture with its channels last."""
     return np.ascontiguousarray(frame.image.permute(1, 2, 0).numpy())
-
-
-def mouth_box(subject: Subject, k: int) -> Bool[np.ndarray, "H W"]:
-    """Mark the box around frame k's tracked lips, inner mouth included."""
-    lips, _ = project(subject.landmarks[k].numpy()[OUTER_LIPS], subject.viewmats[k].numpy(), subject.K.numpy())
-    margin = MOUTH_MARGIN * np.ptp(lips[:, 0])
-    left, top = np.floor(lips.min(0) - margin).astype(int).clip(0)
-    right, bottom = np.ceil(lips.max(0) + margin).astype(int).clip(0)
-    box = np.zeros((subject.height, subject.width), bool)
-    box[top:bottom, left:right] = True
-    return box
-
-
-def _mean(values: list[float]) -> float | None:
-    finite = [value for value in values if math.isfinite(value)]
-    return round(float(np.mean(finite)), 4) if finite else None
