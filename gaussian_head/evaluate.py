@@ -37,7 +37,7 @@ from gaussian_head.evaluation.sets import measure_set
 from gaussian_head.geometry.landmarks import mouth_aperture
 from gaussian_head.media.image import write_png
 from gaussian_head.networks.face_mesh import FaceMeshDetector
-from gaussian_head.networks.weights import used_hashes
+from gaussian_head.networks.weights import loaded_hashes
 from gaussian_head.progress import track
 from gaussian_head.render.clip import RenderClock
 from gaussian_head.render.trained import TrainedHead, load_trained
@@ -159,7 +159,7 @@ def measure_trained(options: EvaluateOptions) -> Report:
         "truth": "gt_imgs of the subject folder",
     }
     title = f"{trained.subject} ({trained.preset}), frames held out"
-    report = Report(title, rows, registry.entries(), compared, used_hashes(), facts)
+    report = Report(title, rows, registry.entries(), compared, loaded_hashes(), facts)
     return publish(report, options.model, sheets)
 
 
@@ -196,7 +196,7 @@ def measure_video(options: EvaluateOptions) -> Report:
     )
     row = row_from(result.measured)
     title = options.pred.name if options.gt is None else f"{options.pred.name} against {options.gt.name}"
-    report = Report(title, {options.pred.stem: row}, registry.entries(), result.compared, used_hashes())
+    report = Report(title, {options.pred.stem: row}, registry.entries(), result.compared, loaded_hashes())
     return publish(report, out, {options.pred.stem: result.sheet} if result.sheet is not None else {})
 
 
