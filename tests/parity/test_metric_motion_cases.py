@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,8 @@ def test_eat(recorded: Recorded) -> None:
     arrays = recorded.arrays()
     truth, points = (arrays[recorded.input[side]] for side in ("gt", "pred"))
     frames = min(len(truth), len(points))
+    kept = np.arange(frames) * len(points) // frames
+    assert kept.tolist() == recorded.document.get("pred_indices", kept.tolist())
     truth, points = (side[np.arange(frames) * len(side) // frames] for side in (truth, points))
     figures = landmark_figures(truth, points)
     velocity = landmark_velocity_distance(points[:, LIPS_68], truth[:, LIPS_68])
@@ -188,14 +191,17 @@ def test_coefficients(recorded: Recorded) -> None:
 @cases("aue.equal_length", "aue.mismatch")
 def test_action_units(recorded: Recorded) -> None:
     arrays = recorded.arrays()
-    rows = len(arrays["pred"])
-    truth = arrays["gt"][:rows] if recorded.input["gt"] != "gt" else arrays["gt"]
-    pairs = [Pair(i, look(None), look(None)) for i in range(len(truth))]
-    figures = run(ActionUnitError, pairs, picture=Side(action_units=arrays["pred"]), truth=Side(action_units=truth))
+    sides = {}
+    for side, name in (("picture", "pred"), ("truth", "gt")):
+        key, _, rows = recorded.input[name].partition("[:")  # as in "gt[:55]"
+        sides[side] = arrays[key][: int(rows.rstrip("]")) if rows else None]
+    rows, longest = min(map(len, sides.values())), max(map(len, sides.values()))
+    pairs = [Pair(i, look(None), look(None)) for i in range(longest)]
+    figures = run(ActionUnitError, pairs, **{side: Side(action_units=units) for side, units in sides.items()})
     for part, name in (("AUE", "aue"), ("lower", "aue_lower"), ("upper", "aue_upper")):
         figure = figures[name]
         recorded.judge(figure.value, part)
-        assert (figure.counted, figure.excluded) == (rows, len(truth) - rows)
+        assert (figure.counted, figure.excluded) == (rows, longest - rows)
     assert set(figures) == set(UNITS)
 
 
@@ -256,7 +262,9 @@ def smoothness_frames(recorded: Recorded) -> np.ndarray:
         return frames
     if name == "static":
         return formula_frames([0] * 4)
-    return np.stack([np.full((SIDE_PX, SIDE_PX, 3), level, np.uint8) for level in (10, 26, 10, 200)])
+    levels = [int(level) for level in re.findall(r"\d+", recorded.input["formula"].partition(" in ")[2])]
+    assert levels
+    return np.stack([np.full((SIDE_PX, SIDE_PX, 3), level, np.uint8) for level in levels])
 
 
 @cases("smoothness.motion128", "smoothness.synth", "smoothness.static", "smoothness.wrap")

@@ -8,77 +8,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
-from scipy.spatial.transform import Rotation
+from drawn_mesh import BLANK, FPS, SIZE, face, figures, look, rises, run, talk, texture
 
 from gaussian_head.errors import UserError
 from gaussian_head.evaluation.action_unit_error import ActionUnitError, check_action_units, read_action_units
 from gaussian_head.evaluation.blinks import Blinks, find_blinks, find_blinks_online
 from gaussian_head.evaluation.coefficients import CoefficientError, check_coefficients
 from gaussian_head.evaluation.landmark_distance import LandmarkDistance
-from gaussian_head.evaluation.measure import Measured, measure
-from gaussian_head.evaluation.metric import ClipFacts, Figure, Look, Metric, Pair, Side
+from gaussian_head.evaluation.metric import Side
 from gaussian_head.evaluation.mouth_aperture import MouthAperture
-from gaussian_head.evaluation.neck_seam import NeckSeam, jaw_band
+from gaussian_head.evaluation.neck_seam import NeckSeam
 from gaussian_head.evaluation.pose_jitter import PoseJitter
-from gaussian_head.evaluation.silence_leakage import SilenceLeakage, find_silence, frame_levels
+from gaussian_head.evaluation.silence_leakage import SilenceLeakage
 from gaussian_head.evaluation.smoothness import Smoothness
 from gaussian_head.evaluation.word_error_rate import WordErrorRate, count_word_errors, pool_word_error_rate
-from gaussian_head.geometry.landmarks import (
-    CHIN,
-    FOREHEAD_TOP,
-    JAW_LINE,
-    LOWER_INNER_LIP,
-    MESH_TO_68,
-    OPENFACE_ACTION_UNITS,
-    UPPER_INNER_LIP,
-)
-from gaussian_head.media.audio import write_wav
+from gaussian_head.geometry.landmarks import OPENFACE_ACTION_UNITS
 
-FPS, SIZE = 25.0, 128
-BLANK = np.zeros((8, 8, 3), np.uint8)
 METRICS = (
     LandmarkDistance, CoefficientError, ActionUnitError, Blinks, Smoothness, WordErrorRate, MouthAperture,
     SilenceLeakage, PoseJitter, NeckSeam,
 )  # fmt: skip
-
-
-def face(opening: float = 0.0, eyes: float = 0.3, turn_deg: tuple[float, ...] = (0, 0, 0)) -> np.ndarray:
-    """A mesh, px: lips `opening` px apart, eyes of that aspect ratio, turned about its centre."""
-    mesh = np.random.default_rng(1).uniform((-30, -40, -15), (30, 40, 15), (478, 3))
-    mesh[FOREHEAD_TOP] = 0, -45, 0
-    angle = np.linspace(0, np.pi, len(JAW_LINE))
-    mesh[JAW_LINE] = np.stack([35 * np.cos(angle), 45 * np.sin(angle), 0 * angle], 1)
-    assert np.allclose(mesh[CHIN], (0, 45, 0))
-    for lip, side in ((UPPER_INNER_LIP, -1), (LOWER_INNER_LIP, 1)):
-        mesh[lip] = [(x, 20 + side * opening / 2, 0) for x in (-4, 0, 4)]
-    for first, centre in ((36, -15), (42, 15)):
-        corner, high, higher, far, low, lower = MESH_TO_68[first : first + 6]
-        mesh[[corner, far]] = (centre - 5, -10, 0), (centre + 5, -10, 0)
-        mesh[[high, higher]] = [(centre + x, -10 - 5 * eyes, 0) for x in (-2, 2)]
-        mesh[[low, lower]] = [(centre + x, -10 + 5 * eyes, 0) for x in (2, -2)]
-    turned = mesh @ Rotation.from_euler("xyz", turn_deg, degrees=True).as_matrix().T
-    return turned + (SIZE / 2, SIZE / 2, 0)
-
-
-def look(mesh: np.ndarray | None, rgb: np.ndarray = BLANK) -> Look:
-    return Look(rgb, lambda _: mesh)
-
-
-def run(metric: type[Metric], pictures: list[Look], truths: list[Look] | None = None, **facts: object) -> Measured:
-    pairs = [Pair(i, picture, truths[i] if truths else None) for i, picture in enumerate(pictures)]
-    return measure(pairs, ClipFacts(FPS, SIZE, SIZE, truths is not None, **facts), [metric])
-
-
-def figures(metric: type[Metric], *arguments: object, **facts: object) -> dict[str, Figure]:
-    measured = run(metric, *arguments, **facts)
-    assert not measured.unavailable
-    assert {figure.entry for figure in measured.figures} == {entry.name for entry in metric.entries}
-    return {figure.entry: figure for figure in measured.figures}
-
-
-def rises(values: list[float]) -> bool:
-    return all(a < b for a, b in zip(values, values[1:], strict=False))
 
 
 def test_entries_have_names_of_their_own_and_say_what_they_need() -> None:
@@ -92,17 +41,13 @@ def test_entries_have_names_of_their_own_and_say_what_they_need() -> None:
 # Landmarks
 
 
-@pytest.fixture
-def talking() -> list[np.ndarray]:
-    return [face(opening=3 + 3 * np.sin(0.7 * t) + 1.5 * np.sin(0.23 * t)) for t in range(60)]
-
-
 def landmarks(points: list[np.ndarray], truth: list[np.ndarray]) -> dict[str, float]:
     found = figures(LandmarkDistance, [look(mesh) for mesh in points], [look(mesh) for mesh in truth])
     return {name: figure.value for name, figure in found.items()}
 
 
-def test_landmark_distances_of_equal_clips_are_nothing_and_grow_with_noise(talking: list[np.ndarray]) -> None:
+def test_landmark_distances_of_equal_clips_are_nothing_and_grow_with_noise() -> None:
+    talking = talk()
     assert landmarks(talking, talking) == {"lmd": 0, "flmd": 0, "liplmd": 0}
     noise = np.random.default_rng(0).normal(size=(len(talking), 478, 3))
     noisy = [[mesh + level * apart for mesh, apart in zip(talking, noise, strict=True)] for level in (0.5, 1, 2)]
@@ -112,12 +57,14 @@ def test_landmark_distances_of_equal_clips_are_nothing_and_grow_with_noise(talki
     assert forward == pytest.approx(backward)
 
 
-def test_only_liplmd_sees_where_the_face_is(talking: list[np.ndarray]) -> None:
+def test_only_liplmd_sees_where_the_face_is() -> None:
+    talking = talk()
     found = landmarks([mesh + (3, -4, 9) for mesh in talking], talking)
     assert found == pytest.approx({"lmd": 0, "flmd": 0, "liplmd": 3.5}, abs=1e-12)
 
 
-def test_frames_without_a_face_or_with_nan_are_counted(talking: list[np.ndarray]) -> None:
+def test_frames_without_a_face_or_with_nan_are_counted() -> None:
+    talking = talk()
     pictures, truths = [look(mesh) for mesh in talking], [look(mesh + 1) for mesh in talking]
     pictures[0], truths[7] = look(None), look(None)
     pictures[9] = look(np.full((478, 3), np.nan))
@@ -308,14 +255,9 @@ def test_both_forms_find_a_plain_blink_and_bear_short_clips() -> None:
 # Smoothness
 
 
-@pytest.fixture
-def texture() -> np.ndarray:
-    noise = gaussian_filter(np.random.default_rng(0).normal(size=(SIZE, SIZE, 3)), (3, 3, 0), mode="wrap")
-    return (127 + 40 * noise / noise.std()).clip(0, 255).astype(np.uint8)
-
-
-def test_still_pictures_do_not_move_and_faster_ones_move_more(texture: np.ndarray) -> None:
-    clips = [[look(None, np.roll(texture, step * t, 1)) for t in range(4)] for step in (0, 1, 2, 3)]
+def test_still_pictures_do_not_move_and_faster_ones_move_more() -> None:
+    pattern = texture()
+    clips = [[look(None, np.roll(pattern, step * t, 1)) for t in range(4)] for step in (0, 1, 2, 3)]
     found = [figures(Smoothness, clip) for clip in clips]
     assert found[0]["flow_px"].value < 0.01
     assert found[0]["frame_mse"].value == found[0]["fmse_diffused"].value == 0
@@ -325,9 +267,10 @@ def test_still_pictures_do_not_move_and_faster_ones_move_more(texture: np.ndarra
     assert (found[1]["flow_px"].counted, found[1]["flow_px"].trace[0]) == (3, None)
 
 
-def test_noise_makes_pictures_restless(texture: np.ndarray) -> None:
+def test_noise_makes_pictures_restless() -> None:
+    pattern = texture()
     noise = np.random.default_rng(1).normal(size=(3, SIZE, SIZE, 3))
-    clips = [[look(None, (texture + s * n).clip(0, 255).astype(np.uint8)) for n in noise] for s in (0, 4, 8, 16)]
+    clips = [[look(None, (pattern + s * n).clip(0, 255).astype(np.uint8)) for n in noise] for s in (0, 4, 8, 16)]
     assert rises([figures(Smoothness, clip)["frame_mse"].value for clip in clips])
 
 
@@ -349,8 +292,8 @@ def test_word_error_rate_of_transcripts() -> None:
     pictures = [look(None)] * 3
     found = figures(WordErrorRate, pictures, **said("one two three four", "one two three four"))["wer"]
     assert (found.value, found.counted) == (0, 3)
-    worse = ["one two three", "one two five", "one six five", ""]
-    assert rises([figures(WordErrorRate, pictures, **said("one two three", w))["wer"].value for w in worse[1:]])
+    worse = ["one two five", "one six five", ""]
+    assert rises([figures(WordErrorRate, pictures, **said("one two three", w))["wer"].value for w in worse])
     measured = run(WordErrorRate, pictures, **said("one two three", "One two"))
     assert measured.features["wer"].tolist() == [[2, 3]]
 
@@ -386,184 +329,3 @@ def test_a_lip_reader_sees_every_frame() -> None:
 )
 def test_word_error_rate_needs_both_transcripts(truth: str | None, picture: str | None, needs: str) -> None:
     assert needs in run(WordErrorRate, [look(None)], **said(truth, picture)).unavailable["wer"]
-
-
-# The mouth's opening
-
-
-def openings(clip: list[np.ndarray], truth: list[np.ndarray]) -> tuple[float | None, float | None]:
-    found = figures(MouthAperture, [look(mesh) for mesh in clip], [look(mesh) for mesh in truth])
-    return found["aperture_correlation"].value, found["aperture_lag_frames"].value
-
-
-def test_the_opening_of_the_same_mouth(talking: list[np.ndarray]) -> None:
-    assert openings(talking, talking) == pytest.approx((1, 0))
-    assert openings([2 * mesh + 7 for mesh in talking], talking) == pytest.approx((1, 0))
-    r, lag = openings([face(opening=6 - np.ptp(m[[13, 14], 1]) / 2) for m in talking], talking)
-    assert r == pytest.approx(-1, abs=1e-6)
-
-
-@pytest.mark.parametrize("late", [-10, -4, 3, 7])
-def test_a_shift_in_time_is_found(talking: list[np.ndarray], late: int) -> None:
-    frames = np.arange(10, 50)
-    clip, truth = [talking[t - late] for t in frames], [talking[t] for t in frames]
-    r, lag = openings(clip, truth)
-    assert lag == late
-    assert r < 0.99
-    assert openings(truth, clip)[1] == -late
-
-
-def test_noise_lowers_the_correlation(talking: list[np.ndarray]) -> None:
-    noise = np.abs(np.random.default_rng(0).normal(size=len(talking)))
-    base = [float(m[14, 1] - m[13, 1]) for m in talking]
-    values = [openings([face(b + s * n) for b, n in zip(base, noise, strict=True)], talking)[0] for s in (4, 2, 1, 0)]
-    assert rises(values)
-
-
-def test_a_still_mouth_and_a_short_clip_have_no_correlation(talking: list[np.ndarray]) -> None:
-    still = figures(MouthAperture, [look(face(2.0))] * 60, [look(mesh) for mesh in talking])
-    short = figures(MouthAperture, [look(mesh) for mesh in talking[:6]], [look(mesh) for mesh in talking[:6]])
-    for found, reason in ((still, "a mouth is still"), (short, "too short: needs 10 frames")):
-        assert [(figure.value, figure.reason) for figure in found.values()] == [(None, reason)] * 2
-
-
-def test_openings_without_a_face_are_left_out(talking: list[np.ndarray]) -> None:
-    pictures = [look(None if i % 10 == 0 else mesh) for i, mesh in enumerate(talking)]
-    found = figures(MouthAperture, pictures, [look(mesh) for mesh in talking])["aperture_correlation"]
-    assert found.value == pytest.approx(1)
-    assert (found.counted, found.excluded, found.reason) == (54, 6, "no face found")
-
-
-# Silence
-
-
-@pytest.fixture
-def half_silent(tmp_path: Path) -> Path:
-    """One second of tone, one of nearly nothing."""
-    t = np.arange(32_000) / 16_000
-    write_wav(tmp_path / "sound.wav", np.sin(2 * np.pi * 300 * t) * np.where(t < 1, 0.5, 0.001), 16_000)
-    return tmp_path / "sound.wav"
-
-
-def leakage(sound: Path, moving: float, faces: int = 50) -> Figure:
-    """Of a mouth that moves much in speech and by `moving` px in silence."""
-    swing = np.where(np.arange(50) < 25, 9, moving) * (np.arange(50) % 2)
-    pictures = [look(face(opening)) for opening in swing]
-    pictures[faces:] = [look(None)] * (50 - faces)
-    return figures(SilenceLeakage, pictures, picture=Side(sound=sound))["silence_leakage"]
-
-
-def test_only_what_the_mouth_does_in_silence_leaks(half_silent: Path) -> None:
-    values = [leakage(half_silent, moving).value for moving in (0, 1, 2, 4)]
-    assert values[0] == 0
-    assert rises(values)
-    assert values[1] == pytest.approx(0.5 / 90, rel=0.01)  # the face is 90 px high
-    found = leakage(half_silent, 1, faces=40)
-    assert (found.counted, found.excluded, found.reason) == (15, 10, "no face found")
-    assert leakage(half_silent, 1, faces=28).value is None
-
-
-def test_silence_is_relative_and_long() -> None:
-    levels = np.ones(60)
-    levels[10:20], levels[30:34], levels[55:] = 0.009, 0, 0.001
-    silent = find_silence(levels)
-    assert np.flatnonzero(silent).tolist() == [*range(10, 20), *range(55, 60)]
-    assert np.array_equal(find_silence(levels / 50), silent)
-    levels[10:20] = 0.011
-    assert not find_silence(levels)[:55].any()
-    assert find_silence(np.zeros(0)).size == 0
-    tone = np.tile([0.5, -0.5], 800)
-    assert frame_levels(tone, 16_000, 25) == pytest.approx([0.5, 0.5])
-    assert len(frame_levels(tone, 16_000, 30_000 / 1001)) == 2
-
-
-def test_no_sound_and_silence_throughout_are_told(tmp_path: Path) -> None:
-    assert run(SilenceLeakage, [look(face())]).unavailable["silence_leakage"] == "needs sound"
-    write_wav(tmp_path / "nothing.wav", np.zeros(16_000, np.float32), 16_000)
-    told = run(SilenceLeakage, [look(face())], picture=Side(sound=tmp_path / "nothing.wav")).unavailable
-    assert "silent throughout" in told["silence_leakage"]
-    write_wav(tmp_path / "tone.wav", np.tile([0.5, -0.5], 8000), 16_000)
-    found = figures(SilenceLeakage, [look(face())] * 25, truth=Side(sound=tmp_path / "tone.wav"))["silence_leakage"]
-    assert (found.value, found.reason) == (None, "the sound is nowhere silent for 5 frames")
-
-
-# The head's pose
-
-
-def trembling(level: float) -> np.ndarray:
-    """Angles in degrees of a head that turns evenly about one axis, and trembles."""
-    rng = np.random.default_rng(0)
-    return np.arange(40)[:, None] * (0, 0.8, 0) + level * rng.normal(size=(40, 3))
-
-
-def test_even_turning_is_no_jitter_and_trembling_is() -> None:
-    values = []
-    for level in (0, 0.1, 0.2, 0.4):
-        found = figures(PoseJitter, [look(face(turn_deg=tuple(angles))) for angles in trembling(level)])
-        values.append(found["pose_jitter"].value)
-    assert values[0] == pytest.approx(0, abs=1e-6)
-    assert rises(values)
-    assert values[3] == pytest.approx(4 * values[1], rel=0.02)
-
-
-def test_cameras_and_meshes_agree() -> None:
-    angles = trembling(0.3)
-    viewmats = np.tile(np.eye(4), (len(angles), 1, 1))
-    viewmats[:, :3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
-    pictures = [look(face(turn_deg=tuple(row))) for row in angles]
-    seen = figures(PoseJitter, pictures)["pose_jitter"]
-    given = figures(PoseJitter, [look(None)] * 40, picture=Side(viewmats=viewmats))["pose_jitter"]
-    assert given.value == pytest.approx(seen.value, rel=1e-6)
-    assert (given.counted, given.excluded) == (38, 0)
-    bigger = [look(1.7 * face(turn_deg=tuple(row)) + 5) for row in angles]
-    assert figures(PoseJitter, bigger)["pose_jitter"].value == pytest.approx(seen.value, rel=1e-6)
-
-
-def test_gaps_and_short_clips_have_no_jitter() -> None:
-    pictures = [look(face(turn_deg=tuple(angles))) for angles in trembling(0.2)]
-    pictures[20] = look(None)
-    found = figures(PoseJitter, pictures)["pose_jitter"]
-    assert (found.counted, found.excluded, found.reason) == (35, 1, "no face found")
-    found = figures(PoseJitter, pictures[:2])["pose_jitter"]
-    assert (found.value, found.reason) == (None, "needs three frames running")
-    viewmats = np.tile(np.eye(4), (30, 1, 1))
-    viewmats[4] = np.nan
-    found = figures(PoseJitter, pictures, picture=Side(viewmats=viewmats))["pose_jitter"]
-    assert (found.value, found.excluded, found.reason) == (0, 11, "no camera")
-
-
-# The seam
-
-
-def seams(picture: np.ndarray, truth: np.ndarray) -> float:
-    return figures(NeckSeam, [look(None, picture)], [look(face(), truth)])["neck_seam"].value
-
-
-def test_a_seam_adds_edges_and_a_blur_takes_them(texture: np.ndarray) -> None:
-    assert seams(texture, texture) == 0
-    line = jaw_band(face(), SIZE, SIZE) & (np.indices((SIZE, SIZE)).sum(0) % 4 < 2)
-    drawn = [np.where(line[..., None], texture + level, texture).astype(np.uint8) for level in (2, 8, 20)]
-    values = [seams(picture, texture) for picture in drawn]
-    assert values[0] > 0
-    assert rises(values)
-    assert seams(texture, drawn[2]) == pytest.approx(-values[2])
-    blurred = [gaussian_filter(texture, (sigma, sigma, 0)) for sigma in (3.0, 1.5, 0.7)]
-    assert rises([*(seams(picture, texture) for picture in blurred), 0])
-
-
-def test_only_the_jaw_line_counts_for_the_seam(texture: np.ndarray) -> None:
-    band = jaw_band(face(), SIZE, SIZE)
-    assert 0.03 < band.mean() < 0.2
-    elsewhere = texture.copy()
-    elsewhere[:50] = 255 - elsewhere[:50]
-    assert not band[:52].any()
-    assert seams(elsewhere, texture) == 0
-
-
-def test_flat_and_hidden_jaw_lines(texture: np.ndarray) -> None:
-    flat = np.full_like(texture, 90)
-    assert seams(flat, flat) == 0
-    assert 0 < seams(texture, flat) < 60
-    outside = [look(face() + (1000, 0, 0), texture)]
-    found = figures(NeckSeam, [look(None, texture)], outside)["neck_seam"]
-    assert (found.value, found.excluded, found.reason) == (None, 1, "no jaw line found in the true picture")
