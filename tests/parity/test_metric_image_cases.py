@@ -192,7 +192,7 @@ def crf40(case_folder: Callable[[str], Path]) -> tuple[Path, dict[str, Any]]:
     folder = case_folder("metrics")
     video = json.loads((folder / "reference_values.json").read_text()).get("video", {})
     path = folder / "crf40.mp4"
-    if "crf40" not in video.get("cases", {}) or not path.is_file():
+    if not all("crf40" in video.get(part, {}) for part in ("cases", "values")) or not path.is_file():
         pytest.skip("the folder holds no crf40.mp4")
     return path, video
 
