@@ -40,7 +40,7 @@ class Csim(FrameMetric):
         return {("csim", "full"): float(measure_csim(embedded[:1], embedded[1:])[0])}
 
 
-def measure_csim(embedded: Float[Tensor, "T D"], truths: Float[Tensor, "T D"]) -> Float[Tensor, "T"]:
+def measure_csim(embedded: Float[Tensor, "T D"], truths: Float[Tensor, "_ _"]) -> Float[Tensor, "T"]:
     """Return the cosine of the angle between the embeddings of each frame (0 where one has no length).
 
     Raises:

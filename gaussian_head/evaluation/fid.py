@@ -55,12 +55,13 @@ class Fid(Metric):
 
     def finish(self) -> list[Figure]:
         """Return the distances of this clip."""
-        held = self.features()
-        return [frechet_figure(e, held[f"{e.name}.picture"], held[f"{e.name}.truth"]) for e in self.entries]
+        features = self.features()
+        frames = len(next(iter(self._features.values())))
+        return [frechet_figure(entry, features, frames) for entry in self.entries]
 
     def features(self) -> dict[str, Float[np.ndarray, "M D"]]:
-        """Return `fid.picture`, `fid.truth`, `fid_diffused.picture`, `fid_diffused.truth`; no rows without frames."""
-        return {name: np.array(rows).reshape(len(rows), -1) for name, rows in self._features.items()}
+        """Return `fid.picture`, `fid.truth`, `fid_diffused.picture`, `fid_diffused.truth`; nothing without frames."""
+        return {name: np.stack(rows) for name, rows in self._features.items() if rows}
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from gaussian_head.evaluation.metric import Entry, Figure
 
 
-def frechet_distance(features: Float[np.ndarray, "N D"], truths: Float[np.ndarray, "M D"]) -> float:
+def frechet_distance(features: Float[np.ndarray, "N D"], truths: Float[np.ndarray, "M _"]) -> float:
     """Return |m - m'|^2 + tr S + tr S' - 2 tr (S S')^(1/2) with unbiased covariances; symmetric, 0 for equal sets.
 
     Exact also where there are fewer samples than dimensions, in float64. The papers' programs take the square root of
@@ -33,12 +33,14 @@ def frechet_distance(features: Float[np.ndarray, "N D"], truths: Float[np.ndarra
     return float(max(0.0, np.square(mean - mean_truth).sum() + traces - 2 * cross))
 
 
-def frechet_figure(entry: Entry, features: Float[np.ndarray, "N D"], truths: Float[np.ndarray, "M D"]) -> Figure:
-    """Return the distance as a clip's figure, or why there is none."""
+def frechet_figure(entry: Entry, features: dict[str, Float[np.ndarray, "_ _"]], counted: int) -> Figure:
+    """Return the distance between `<entry>.picture` and `<entry>.truth` as a clip's figure, or why there is none."""
+    nothing = np.zeros((0, 0))
+    sides = [features.get(f"{entry.name}.{side}", nothing) for side in ("picture", "truth")]
     try:
-        return Figure(entry.name, "full", frechet_distance(features, truths), len(features))
+        return Figure(entry.name, "full", frechet_distance(*sides), counted)
     except ValueError as error:
-        return Figure(entry.name, "full", None, len(features), reason=str(error))
+        return Figure(entry.name, "full", None, counted, reason=str(error))
 
 
 def _mean_and_factor(samples: Float[np.ndarray, "N D"]) -> tuple[Float[np.ndarray, " D"], Float[np.ndarray, "R D"]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -53,15 +54,14 @@ class Fvd(Metric):
 
     def finish(self) -> list[Figure]:
         """Return the distance of this clip; frames of an unfinished stretch count as excluded."""
-        held = self.features()
-        figure = frechet_figure(self.entries[0], held["fvd.picture"], held["fvd.truth"])
         rest = self._frames % STRETCH
+        figure = frechet_figure(self.entries[0], self.features(), self._frames - rest)
         reason = figure.reason or (f"the last {rest} frames fill no stretch of {STRETCH}" if rest else "")
-        return [Figure("fvd", "full", figure.value, self._frames - rest, rest, reason)]
+        return [replace(figure, excluded=rest, reason=reason)]
 
     def features(self) -> dict[str, Float[np.ndarray, "M D"]]:
-        """Return `fvd.picture` and `fvd.truth`, a row for each stretch; no rows where the clip is too short."""
-        return {name: np.array(rows).reshape(len(rows), -1) for name, rows in self._features.items()}
+        """Return `fvd.picture` and `fvd.truth`, a row for each stretch; nothing where the clip is shorter than one."""
+        return {name: np.stack(rows) for name, rows in self._features.items() if rows}
 
 
 @torch.no_grad()
