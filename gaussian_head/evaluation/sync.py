@@ -243,7 +243,7 @@ class Sync:
         return range(-(len(self.curve) // 2), len(self.curve) // 2 + 1)
 
 
-def measure_sync(lips: Float[Tensor, "N D"], sound: Float[Tensor, "N D"], *, max_shift: int = MAX_SHIFT) -> Sync:
+def measure_sync(lips: Float[Tensor, "N D"], sound: Float[Tensor, "M D"], *, max_shift: int = MAX_SHIFT) -> Sync:
     """Compare the features of lips and sound at all shifts (specs/metrics.md section 5, step 6).
 
     Beyond the clip's ends the sound's features are zeros. That favours the largest shifts: unrelated features give an
@@ -277,7 +277,7 @@ def measure_sync(lips: Float[Tensor, "N D"], sound: Float[Tensor, "N D"], *, max
 @torch.inference_mode()
 def encode_sound(
     network: SyncNet, speech: Int16[np.ndarray, "S"], windows: int, device: torch.device
-) -> Float[Tensor, "N 1024"]:
+) -> Float[Tensor, "N D"]:
     """Encode the sound of `windows` looks, each 0.2 s from its first frame on; 16-bit samples at 16 kHz."""
     mfcc = torch.from_numpy(extract_mfcc(speech).T.astype(np.float32))
     looks = mfcc.unfold(1, STEPS, STEPS_PER_FRAME)[:, :windows].transpose(0, 1)[:, None]  # [N, 1, 13, 20]
