@@ -179,14 +179,15 @@ class Aligned:
     def _changes(self) -> list[str]:
         if self.truth is None:
             return []
+        ours, theirs = self.picture, self.truth
+        in_step = np.array_equal(self.truth_index, np.arange(self.frames))
         changes = [
             f"{name} cut from {clip.frames} to {self.frames} frames"
-            for name, clip in (("picture", self.picture), ("truth", self.truth))
-            if clip.frames != self.frames and (name == "picture" or self.how == "shortest")
+            for name, clip in (("picture", ours), ("truth", theirs))
+            if clip.frames != self.frames and (name == "picture" or in_step)
         ]
-        ours, theirs = self.picture, self.truth
         if self.how == "resample":
-            if not np.array_equal(self.truth_index, np.arange(theirs.frames)):
+            if not in_step:
                 changes.append(
                     f"truth resampled by time from {theirs.frames} frames at {theirs.fps:g}/s to {self.frames} at "
                     f"{ours.fps:g}/s (nearest frame)"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import rankdata
 
 from gaussian_head.errors import UserError
 from gaussian_head.evaluation.metric import Better
@@ -111,6 +110,8 @@ def vico_ranking(
     Raises:
         UserError: A column has not one finite value for each name, or none is ranked.
     """
+    from scipy.stats import rankdata  # slow to import, and only needed here
+
     ranked = [metric for metric in table if metric in better]
     if not ranked:
         raise UserError(f"nothing to rank by: the table has {', '.join(table) or 'no columns'}.")

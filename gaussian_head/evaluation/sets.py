@@ -153,33 +153,35 @@ def _run(
     todo: list[tuple[_Job, str]], processes: int, measure: MeasureClip
 ) -> Iterator[tuple[_Job, BaseException | None]]:
     """Measure in processes; where one dies and takes the pool along, go on one by one to find whose fault it was."""
-    left = dict(todo)
-    for job, error in _run_in_pool(todo, processes, measure):
-        if not isinstance(error, BrokenProcessPool):
-            del left[job]
-            yield job, error
-    for job, key in left.items():
-        yield from _run_in_pool([(job, key)], 1, measure)
-
-
-def _run_in_pool(
-    todo: list[tuple[_Job, str]], processes: int, measure: MeasureClip
-) -> Iterator[tuple[_Job, BaseException | None]]:
     if not todo:
         return
-    context = get_context("spawn")  # a fork would copy the threads' locks of torch and OpenCV
-    with ProcessPoolExecutor(min(processes, len(todo)), context, initializer=_use_one_thread) as pool:
+    left = dict(todo)
+    with _open_pool(min(processes, len(todo))) as pool:
         jobs: dict[Future[None], _Job] = {}
         try:
             for job, key in todo:
-                try:
-                    jobs[pool.submit(_measure_job, job, key, measure)] = job
-                except BrokenProcessPool as error:
-                    yield job, error
+                jobs[pool.submit(_measure_job, job, key, measure)] = job
             for future in as_completed(jobs):
-                yield jobs[future], future.exception()
+                if not isinstance(future.exception(), BrokenProcessPool):
+                    del left[jobs[future]]
+                    yield jobs[future], future.exception()
+        except BrokenProcessPool:
+            pass  # while work was still being handed out: what is left comes below
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+    waiting = list(left.items())
+    while waiting:
+        with _open_pool(1) as pool:
+            error = None
+            while waiting and not isinstance(error, BrokenProcessPool):
+                job, key = waiting.pop(0)
+                error = pool.submit(_measure_job, job, key, measure).exception()
+                yield job, error
+
+
+def _open_pool(processes: int) -> ProcessPoolExecutor:
+    context = get_context("spawn")  # a fork would copy the locks of torch's and OpenCV's threads
+    return ProcessPoolExecutor(processes, context, initializer=_use_one_thread)
 
 
 def _use_one_thread() -> None:

@@ -243,6 +243,13 @@ def test_resampling_stops_where_the_truth_ends(tmp_path: Path) -> None:
     assert "picture cut from 20 to 5 frames" in aligned.compared["changes"]
 
 
+def test_resampling_at_one_rate_only_cuts(tmp_path: Path) -> None:
+    picture, truth = open_clip(folder(tmp_path / "p", 4)), open_clip(folder(tmp_path / "g", 6))
+    aligned = align(picture, truth, "resample")
+    assert [number_of(g) for _, g in aligned.pairs()] == [0, 1, 2, 3]
+    assert aligned.compared["changes"] == ["truth cut from 6 to 4 frames"]
+
+
 OPENFACE = "frame, timestamp," + ",".join(
     f" AU{unit:02d}_r" for unit in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 )
