@@ -5,9 +5,9 @@ python -m gaussian_head.evaluate -S data/<ID> -M output/<name>
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -20,9 +20,10 @@ from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.errors import UserError, configure_logging, run_command
 from gaussian_head.evaluation import timing
 from gaussian_head.evaluation.contact_sheet import choose_frames, draw_apertures, draw_contact_sheet
-from gaussian_head.evaluation.held_out import Lips, RowFigures, measure_row, true_picture
+from gaussian_head.evaluation.held_out import ENTRIES, Lips, RowFigures, measure_row, true_picture
 from gaussian_head.evaluation.landmark_distance import LipDetector
-from gaussian_head.evaluation.report import Report
+from gaussian_head.evaluation.metric import Figure
+from gaussian_head.evaluation.report import Report, Row, TrainedFacts, row_from
 from gaussian_head.geometry.landmarks import mouth_aperture
 from gaussian_head.media.image import write_png
 from gaussian_head.progress import track
@@ -70,26 +71,26 @@ class Evaluation:
                 if (lips := detector(true_picture(subject.frame(k)))) is not None:
                     self.true_lips[k] = lips
 
-    def oracle(self) -> dict[str, Any]:
+    def oracle(self) -> Row:
         """Measure with everything tracked."""
         figures = self._measure("oracle", DrivingSequence.from_subject(self.subject, self.subject.val), self.clock)
-        return figures.means(self.lips_unavailable) | {"from_ground_truth": list(ORACLE_GIVEN)}
+        return row_from(figures.measured(self.lips_unavailable), ORACLE_GIVEN)
 
-    def predicted(self) -> dict[str, Any]:
+    def predicted(self) -> Row:
         """Measure with lips, chin and lower cheeks predicted from the sound."""
         try:
             regression = SpeechRegression.load(self.run / "driving")
             features = load_features(self.subject, regression.facts.extractor)
         except FileNotFoundError as error:
-            return {"unavailable": str(error)}
+            return Row({}, unavailable=dict.fromkeys(ENTRIES, str(error)))
         landmarks = regression.predict(features, rest=self.subject.landmarks)[self.subject.val]
         aperture = mouth_aperture(landmarks.numpy())
         motion = DrivingSequence.from_subject(self.subject, self.subject.val).with_landmarks(landmarks)
-        row = self._measure("predicted", motion, RenderClock()).means(self.lips_unavailable)
+        measured = self._measure("predicted", motion, RenderClock()).measured(self.lips_unavailable)
         r = correlation(aperture, self.aperture)
-        row["lips"]["aperture_correlation"] = round(r, 4)
+        opening = Figure("aperture_correlation", "full", r, len(self.aperture))
         self._write("aperture.png", draw_apertures(self.subject.val, self.aperture, aperture, r))
-        return row | {"from_ground_truth": list(PREDICTED_GIVEN)}
+        return row_from(replace(measured, figures=(*measured.figures, opening)), PREDICTED_GIVEN)
 
     def _measure(self, name: str, motion: DrivingSequence, clock: RenderClock) -> RowFigures:
         subject = self.subject
@@ -128,18 +129,19 @@ def evaluate(options: EvaluateOptions) -> None:
     evaluation = Evaluation(subject, trained, options.model)
     rows = {"oracle": evaluation.oracle(), "predicted": evaluation.predicted()}
     recorded = timing.read_timing(options.model)
-    report = Report(
+    facts = TrainedFacts(
         subject=trained.subject,
         preset=trained.preset,
         device=str(device),
-        rows=rows,
         timing_s={"process": timing.process_seconds(subject.layout)} | {s: recorded.get(s) for s in timing.STAGES},
-        render_fps=evaluation.clock.fps,
+        render_fps=round(evaluation.clock.fps, 2),
         peak_rss_mb=max(timing.peak_rss_mb(), recorded.get("peak_rss_mb", 0.0)),
     )
+    compared = {"split": "val", "frames": len(subject.val), "size_px": [subject.width, subject.height]}
+    report = Report(f"{facts.subject} ({facts.preset}), frames held out", rows, ENTRIES, compared, trained=facts)
     path = report.save(options.model)
     console = Console()
-    console.print(report.table())
+    console.print(report.table(console.width))
     for remark in report.remarks():
         print(remark)
     for picture in evaluation.written:

@@ -67,6 +67,8 @@ abbr { text-decoration: none; cursor: help; }
 sup, sup a { font-size: .7rem; color: var(--faint); line-height: 0; }
 .unit { color: var(--faint); font-size: .85rem; }
 .warn { color: var(--warn); }
+ul.missing { padding-left: 1.1rem; margin: .4rem 0; font-size: .92rem; }
+ul.missing li { margin: .25rem 0; overflow-wrap: anywhere; }
 ol.sources { padding-left: 1.6rem; color: var(--faint); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.4rem; margin: .4rem 0 1rem; }
 dl { font-size: .92rem; }
@@ -76,7 +78,7 @@ dd { margin: 0; overflow-wrap: anywhere; }
 figure { margin: 0; min-width: 0; }
 figcaption { font-size: .88rem; margin-bottom: .3rem; }
 figure.sheet { margin-top: 1.4rem; }
-figure.sheet img { display: block; height: auto; border: 1px solid var(--grid); }
+figure.sheet img { display: block; height: auto; max-width: max(100%, 100rem); border: 1px solid var(--grid); }
 details > summary { cursor: pointer; margin: 1.4rem 0 .8rem; font-size: .95rem; font-weight: 600; color: var(--faint); }
 @media (max-width: 36rem) {
   main { padding: 1.6rem 1rem 3rem; }
@@ -84,6 +86,7 @@ details > summary { cursor: pointer; margin: 1.4rem 0 .8rem; font-size: .95rem; 
   dl { grid-template-columns: 1fr; gap: 0; }
   dd { margin-bottom: .5rem; }
   th, td { padding-right: .8rem; }
+  tbody th { white-space: normal; }
 }
 @media print { details { display: block; } nav { display: none; } }
 """
@@ -216,10 +219,10 @@ def _missing(report: Report) -> str:
     for reason, by_row in report.missing().items():
         for titles in dict.fromkeys(map(tuple, by_row.values())):
             where = [row for row, its in by_row.items() if tuple(its) == titles]
-            what = "everything" if all(not report.rows[row].figures for row in where) else ", ".join(titles)
-            only = "" if len(where) == len(report.rows) else f' <span class="unit">({_text(_listed(where))})</span>'
-            lines.append(f'<tr><td>{_text(what)}{only}</td><td class="wrap">{_text(reason)}</td></tr>')
-    return _table("<th>metric</th><th>why</th>", "".join(lines)) if lines else ""
+            what = "Everything" if all(not report.rows[row].figures for row in where) else ", ".join(titles)
+            only = "" if len(where) == len(report.rows) else f" ({_listed(where)})"
+            lines.append(f'<li>{_text(what + only)} <span class="lead">– {_text(reason)}</span></li>')
+    return f'<ul class="missing">{"".join(lines)}</ul>' if lines else ""
 
 
 def _traces(report: Report, traces: Traces) -> str:
@@ -229,7 +232,7 @@ def _traces(report: Report, traces: Traces) -> str:
         plots = []
         for name, entry in report.occurring.items():
             lines = [
-                Line(row, range(len(values)), values, inks.get(row, 0))
+                Line(row if len(traces) > 1 else "", range(len(values)), values, inks.get(row, 0))
                 for row, by_entry in traces.items()
                 if (values := by_entry.get(name, {}).get(region))
             ]

@@ -33,9 +33,9 @@ class Line:
 
     name: str
     """For the legend; empty: not listed there."""
-    x: Sequence[float]
+    x: Sequence[float | int]
     """Ascending."""
-    y: Sequence[float | None]
+    y: Sequence[float | int | None]
     """None where there is no value: the line has a gap."""
     ink: int = 0
     """Which colour: the same thing has the same one in every plot."""
@@ -64,15 +64,15 @@ def line_plot(lines: Sequence[Line], title: str, x_label: str, y_label: str = ""
     x_low, x_high = _padded([x for line in drawn for x in line.x], 0.0)
     y_low, y_high = _padded([y for line in drawn for y in line.y if y is not None], 0.06)
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def place(x: float | int, y: float | int) -> tuple[float, float]:
         across = (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
         return LEFT + across, bottom - (y - y_low) / (y_high - y_low) * (bottom - top)
 
-    for tick in nice_ticks(y_low, y_high, 4):
+    for tick in nice_ticks(y_low, y_high, 3):
         _, y = place(x_low, tick)
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{_tick(tick)}</text>')
-    for tick in nice_ticks(x_low, x_high, 6):
+    for tick in nice_ticks(x_low, x_high, 5):
         x, _ = place(tick, y_low)
         parts.append(f'<path class="grid" d="M{x:.1f} {bottom}v4"/>')
         parts.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{_tick(tick)}</text>')
@@ -100,16 +100,19 @@ def line_plot(lines: Sequence[Line], title: str, x_label: str, y_label: str = ""
     return "".join([*parts, "</svg>"])
 
 
-def nice_ticks(low: float, high: float, count: int) -> list[float]:
-    """Return round numbers between two bounds, about `count` of them, 1, 2 or 5 times a power of ten apart."""
-    rough = (high - low) / max(count, 1)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+def nice_ticks(low: float | int, high: float | int, count: int) -> list[float]:
+    """Return at least `count` round numbers between two bounds, 1, 2 or 5 times a power of ten apart."""
+    power = 10.0 ** math.ceil(math.log10((high - low) / count))
+    ticks: list[float] = []
+    for step in (factor * power for factor in (2, 1, 0.5, 0.2, 0.1)):
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        ticks = [round(i * step, 12) for i in range(first, last + 1)]
+        if len(ticks) >= count:
+            break
+    return ticks
 
 
-def _padded(values: list[float], share: float) -> tuple[float, float]:
+def _padded(values: list[float | int], share: float) -> tuple[float | int, float | int]:
     """Return the range of the values, a little wider; never empty."""
     low, high = min(values), max(values)
     if high - low < 1e-9 * max(abs(low), abs(high), 1e-3):
@@ -118,13 +121,13 @@ def _padded(values: list[float], share: float) -> tuple[float, float]:
     return low - share * (high - low), high + share * (high - low)
 
 
-def _thin(line: Line) -> list[tuple[float, float | None]]:
+def _thin(line: Line) -> list[tuple[float | int, float | int | None]]:
     """Keep the extremes of every pixel column of a long line, so that no spike is lost and the page stays small."""
     columns = WIDTH - LEFT - RIGHT
     pairs = list(zip(line.x, line.y, strict=True))
     if len(pairs) <= 2 * columns:
         return pairs
-    kept: list[tuple[float, float | None]] = []
+    kept: list[tuple[float | int, float | int | None]] = []
     for i in range(columns):
         group = pairs[i * len(pairs) // columns : (i + 1) * len(pairs) // columns]
         held = [j for j, (_, y) in enumerate(group) if y is not None]
@@ -167,5 +170,5 @@ def _shorten(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
-def _tick(value: float) -> str:
+def _tick(value: float | int) -> str:
     return f"{value:.6g}".replace("-", "−")

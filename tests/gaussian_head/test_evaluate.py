@@ -13,9 +13,11 @@ import pytest
 from gaussian_head import evaluate as command
 from gaussian_head.errors import UserError
 from gaussian_head.evaluate import EvaluateOptions, evaluate
+from gaussian_head.evaluation.report import Report
 from gaussian_head.media.image import read_rgb
 
-SCHEMA = {"schema", "subject", "preset", "device", "versions", "rows", "timing_s", "render_fps", "peak_rss_mb"}
+SCHEMA = {"schema", "title", "rows", "entries", "compared", "versions", "machine", "weights",
+          "subject", "preset", "device", "timing_s", "render_fps", "peak_rss_mb"}  # fmt: skip
 
 
 class BlindDetector:
@@ -47,15 +49,20 @@ def report(tiny_subject: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_report_follows_the_schema(report: dict, tiny_run: Path) -> None:
     assert set(report) == SCHEMA
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     assert (report["subject"], report["preset"]) == ("tiny", "quick")
     assert set(report["rows"]) == {"oracle", "predicted"}
+    assert report["compared"] == {"split": "val", "frames": 8, "size_px": [64, 64]}
     for row in report["rows"].values():
-        assert set(row) == {"full", "head", "mouth", "lips", "from_ground_truth"}
-        assert set(row["full"]) == {"psnr_db", "ssim"}
-        assert 5 < row["head"]["psnr_db"] < 60
-        assert 5 < row["mouth"]["psnr_db"] < 60
-        assert row["lips"]["lmd_px"] == 0
+        figures = row["figures"]
+        assert set(figures["psnr"]) == {"full", "head", "mouth"}
+        assert 5 < figures["psnr"]["head"]["value"] < 60
+        assert 5 < figures["psnr"]["mouth"]["value"] < 60
+        assert figures["psnr"]["full"]["counted"] == 8
+        assert figures["lmd"]["mouth"]["value"] == 0
+    assert "aperture_correlation" in report["rows"]["predicted"]["figures"]
+    assert Report.load(tiny_run / "report.json").trained.subject == "tiny"
+    assert len(json.loads((tiny_run / "traces.json").read_text())["oracle"]["psnr"]["full"]) == 8
     assert "landmarks" in report["rows"]["oracle"]["from_ground_truth"]
     assert "landmarks" not in report["rows"]["predicted"]["from_ground_truth"]
     assert report["timing_s"] == {"process": 4.0, "mouth": 1.0, "face": 2.0, "fuse": 3.0, "synthesize": None}
@@ -76,8 +83,10 @@ def test_what_cannot_be_measured_is_unavailable_with_the_reason(
     shutil.rmtree(tiny_run / "driving")
     evaluate(EvaluateOptions(tiny_subject, tiny_run))
     rows = json.loads((tiny_run / "report.json").read_text())["rows"]
-    assert rows["oracle"]["lips"] == {"lmd_px": None, "unavailable": "mediapipe is needed"}
-    assert "regression.json" in rows["predicted"]["unavailable"]
+    assert rows["oracle"]["unavailable"] == {"lmd": "mediapipe is needed"}
+    assert "lmd" not in rows["oracle"]["figures"]
+    assert rows["predicted"]["figures"] == {}
+    assert "regression.json" in rows["predicted"]["unavailable"]["psnr"]
     printed = capsys.readouterr().out
     assert "mediapipe is needed" in printed
     assert "predicted: unavailable" in printed
