@@ -5,6 +5,7 @@ python -m gaussian_head.evaluate -S data/<ID> -M output/<name>
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -18,11 +19,13 @@ from gaussian_head.device import choose_device
 from gaussian_head.driving.regression import SpeechRegression, correlation, load_features
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.errors import UserError, configure_logging, run_command
-from gaussian_head.evaluation import timing
+from gaussian_head.evaluation import page, timing
+from gaussian_head.evaluation.compare import Limit, find_drops, parse_limits, unguarded
 from gaussian_head.evaluation.contact_sheet import choose_frames, draw_apertures, draw_contact_sheet
 from gaussian_head.evaluation.held_out import ENTRIES, Lips, RowFigures, measure_row, true_picture
 from gaussian_head.evaluation.landmark_distance import LipDetector
 from gaussian_head.evaluation.metric import Figure
+from gaussian_head.evaluation.page import write_page
 from gaussian_head.evaluation.report import Report, Row, TrainedFacts, row_from
 from gaussian_head.geometry.landmarks import mouth_aperture
 from gaussian_head.media.image import write_png
@@ -45,6 +48,10 @@ class EvaluateOptions:
     """Run folder of the training; the report goes there."""
     device: str = "auto"
     """cpu, cuda or cuda:NUMBER; auto: a GPU where there is one."""
+    compare: Path | None = None
+    """Earlier report.json that this one must not fall behind; needs --max-drop."""
+    max_drop: str = ""
+    """How far it may: psnr=0.3,psnr@mouth=0.5,lmd@mouth=5%. Else the exit status is 1."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -59,6 +66,7 @@ class Evaluation:
         self.shown = choose_frames(subject.val, self.aperture)
         self.clock = RenderClock()
         self.written: list[Path] = []
+        self.sheets: dict[str, UInt8[np.ndarray, "S R 3"]] = {}
         self.true_lips: dict[int, Lips] = {}
         self.lips_unavailable: str | None = None
         try:
@@ -102,12 +110,51 @@ class Evaluation:
             with LipDetector() as detector:
                 figures = measure_row(pictures, subject, subject.val, set(self.shown), (detector, self.true_lips))
         truths = {k: true_picture(subject.frame(k)) for k in self.shown}
-        self._write(sheet_name(name), draw_contact_sheet(truths, figures.kept, name))
+        sheet = draw_contact_sheet(truths, figures.kept, name)
+        self.sheets[f"{name}: ground truth, render, difference"] = sheet
+        self._write(sheet_name(name), sheet)
         return figures
 
     def _write(self, name: str, picture: UInt8[np.ndarray, "H W 3"]) -> None:
         write_png(self.run / name, picture)
         self.written.append(self.run / name)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """An earlier report, and how far the new one may fall behind it."""
+
+    before: Report
+    limits: tuple[Limit, ...]
+
+    @classmethod
+    def load(cls, options: EvaluateOptions) -> Guard | None:
+        """Read what the command line names, before anything is measured; None where it names nothing.
+
+        Raises:
+            FileNotFoundError: The earlier report does not exist.
+            UserError: It is damaged, a limit is not understood, or one of the two options is missing.
+        """
+        if options.compare is None and not options.max_drop:
+            return None
+        if options.compare is None or not options.max_drop:
+            raise UserError("--compare and --max-drop belong together; give both, or neither.")
+        before = Report.load(options.compare)
+        return cls(before, parse_limits(options.max_drop, before.entries.keys() | ENTRIES.keys()))
+
+    def check(self, report: Report) -> None:
+        """Print what got worse, one line each.
+
+        Raises:
+            SystemExit: Something did; with status 1.
+        """
+        for name in unguarded(self.before, self.limits):
+            print(f"{name}: the earlier report has no value; nothing is guarded", file=sys.stderr)
+        drops = find_drops(report, self.before, self.limits)
+        for drop in drops:
+            print(drop, file=sys.stderr)
+        if drops:
+            sys.exit(1)
 
 
 def sheet_name(row: str) -> str:
@@ -119,6 +166,7 @@ def evaluate(options: EvaluateOptions) -> None:
     """Measure, write and print; see `EvaluateOptions`."""
     from rich.console import Console
 
+    guard = Guard.load(options)
     device = choose_device(options.device)
     trained = load_trained(options.model)
     trained.head.to(device)
@@ -140,13 +188,17 @@ def evaluate(options: EvaluateOptions) -> None:
     compared = {"split": "val", "frames": len(subject.val), "size_px": [subject.width, subject.height]}
     report = Report(f"{facts.subject} ({facts.preset}), frames held out", rows, ENTRIES, compared, trained=facts)
     path = report.save(options.model)
+    write_page(report, report.traces(), evaluation.sheets, options.model / page.NAME)
     console = Console()
     console.print(report.table(console.width))
     for remark in report.remarks():
         print(remark)
     for picture in evaluation.written:
         print(picture)
+    print(options.model / page.NAME)
     print(path)
+    if guard is not None:
+        guard.check(report)
 
 
 def main() -> None:

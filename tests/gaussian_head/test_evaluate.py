@@ -76,6 +76,39 @@ def test_pictures_are_beside_the_report(report: dict, tiny_run: Path) -> None:
     assert read_rgb(tiny_run / "aperture.png").std() > 5
 
 
+def test_page_is_beside_the_report(report: dict, tiny_run: Path) -> None:
+    page = (tiny_run / "report.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2
+    assert f"{report['rows']['predicted']['figures']['psnr']['full']['value']:.2f}" in page
+
+
+def test_a_drop_leaves_with_status_1_and_one_line_each(
+    report: dict, tiny_subject: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    earlier = tmp_path / "earlier.json"
+    report["rows"]["oracle"]["figures"]["psnr"]["full"]["value"] += 2
+    earlier.write_text(json.dumps(report))
+    evaluate(EvaluateOptions(tiny_subject, tiny_run, compare=earlier, max_drop="psnr=2.1,lmd@mouth=0"))
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        evaluate(EvaluateOptions(tiny_subject, tiny_run, compare=earlier, max_drop="psnr=1.9,lmd@mouth=0,ssim@head=1"))
+    assert left.value.code == 1
+    told = capsys.readouterr().err.splitlines()
+    assert "ssim@head: the earlier report has no value; nothing is guarded" in told
+    assert len([line for line in told if line.startswith("oracle: psnr: was ")]) == 1
+    assert not any(line.startswith("predicted: ") for line in told)
+
+
+def test_a_guard_that_cannot_work_is_refused_before_measuring(
+    tiny_subject: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="belong together"):
+        evaluate(EvaluateOptions(tiny_subject, tiny_run, max_drop="psnr=1"))
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        evaluate(EvaluateOptions(tiny_subject, tiny_run, compare=tmp_path / "none.json", max_drop="psnr=1"))
+    assert not (tiny_run / "report.json").exists()
+
+
 def test_what_cannot_be_measured_is_unavailable_with_the_reason(
     tiny_subject: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
