@@ -40,7 +40,7 @@ PREDICTED_GIVEN = ("pose", "upper_face_landmarks", "hair_points", "action_units"
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Measure a trained head on the val split: table, report.json, contact sheets."""
+    """Measure a trained head on the val split: table, report.json, report.html, contact sheets."""
 
     source: Annotated[Path, tyro.conf.arg(aliases=["-S"])]
     """Subject folder the head was trained on."""

@@ -237,7 +237,7 @@ def _traces(report: Report, traces: Traces) -> str:
                 if (values := by_entry.get(name, {}).get(region))
             ]
             if lines:
-                svg = line_plot(lines, f"{entry.title}, {title}, frame by frame", "frame")
+                svg = line_plot(lines, f"{entry.title}, {title}, frame by frame", "measured frame")
                 plots.append(_plot(entry, svg))
         if plots:
             summary = f"<summary>{title.capitalize()}</summary>"
