@@ -5,23 +5,22 @@ python -m gaussian_head.benchmark output/a output/b --out docs/benchmarks.md
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from gaussian_head.errors import UserError, configure_logging, run_command
-from gaussian_head.evaluation.report import COLUMNS, NAME, SCHEMA, format_figure, format_row
+from gaussian_head.evaluation.metric import Entry
+from gaussian_head.evaluation.report import ARROWS, NAME, REGIONS, Report, format_value
 from gaussian_head.media.files import write_bytes
 
 HEADER = """# Benchmarks
 
 Written by `bash scripts/benchmark.sh VIDEO...`, which runs the demo on the procedural subject (`demo`) and on each
-video. Figures are means over the frames held out, at the size of the preset; [evaluation.md](evaluation.md) says what
-each means and what each row was given. Times are wall-clock seconds on {machine}.
+video. Figures are means over the frames held out, at the size of the preset (in brackets);
+[evaluation.md](evaluation.md) says what each means and what each row was given. Arrows tell which way is better.
 """
 
 
@@ -42,55 +41,94 @@ def write_page(options: BenchmarkOptions) -> None:
 
     Raises:
         FileNotFoundError: A run has no report.
-        UserError: A report is of another schema, or no run was named.
+        UserError: A report is damaged, of another schema, or not of a trained head; or no run was named.
     """
     if not options.runs:
         raise UserError("name at least one run folder, for example output/demo.")
     reports = [_read(run / NAME) for run in options.runs]
-    machine = f"a machine with {os.cpu_count()} cores ({', '.join(sorted({report['device'] for report in reports}))})"
-    parts = [HEADER.format(machine=machine), _figures(reports), _times(reports), _versions(reports)]
+    rows = list(dict.fromkeys(name for report in reports for name in report.rows))
+    parts = [HEADER, *(_quality(reports, row) for row in rows), _times(reports), _versions(reports)]
     write_bytes(options.out, "\n".join(parts).encode())
     print(options.out)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; run scripts/evaluate.sh on that run first.")
-    report = json.loads(path.read_text())
-    if report.get("schema") != SCHEMA:
-        raise UserError(f"{path} is of schema {report.get('schema')}, expected {SCHEMA}; evaluate the run again.")
+def _read(path: Path) -> Report:
+    report = Report.load(path)
+    if report.trained is None:
+        raise UserError(f"{path} is not of a trained head; give folders that scripts/train.sh wrote and "
+                        "scripts/evaluate.sh measured.")  # fmt: skip
     return report
 
 
-def _figures(reports: list[dict[str, Any]]) -> str:
-    rows = [
-        [report["subject"], report["preset"], name, *format_row(row),
-         format_figure(row.get("lips", {}).get("aperture_correlation"), "{:.2f}")]
+def _quality(reports: list[Report], row: str) -> str:
+    """Tell every figure of one row that has a value anywhere: a line a figure, a column a subject."""
+    entries: dict[str, Entry] = {}
+    for report in reports:
+        entries |= report.occurring
+    lines = []
+    for entry in entries.values():
+        for region, title in REGIONS.items():
+            figures = [report.figure(row, entry.name, region) for report in reports]
+            values = [None if figure is None else figure.value for figure in figures]
+            if any(value is not None for value in values):
+                name = " ".join(part for part in (entry.title, ARROWS[entry.better]) if part)
+                lines.append([name, entry.unit, title, *(format_value(value, entry) for value in values)])
+    subjects = [f"{report.trained.subject} ({report.trained.preset})" for report in reports]
+    table = _table(["metric", "unit", "region", *subjects], lines, words=3)
+    told = _by_subject([
+        (report, ", ".join(report.rows[row].from_ground_truth).replace("_", " ") or "nothing")
         for report in reports
-        for name, row in report["rows"].items()
-    ]  # fmt: skip
-    return _table(["subject", "preset", "row", *(title for title, *_ in COLUMNS), "aperture correlation"], rows)
-
-
-def _times(reports: list[dict[str, Any]]) -> str:
-    stages = list(dict.fromkeys(stage for report in reports for stage in report["timing_s"]))
-    rows = [
-        [report["subject"], *(format_figure(report["timing_s"].get(stage), "{:.0f}") for stage in stages),
-         f"{sum(seconds or 0 for seconds in report['timing_s'].values()):.0f}", f"{report['render_fps']:.0f}",
-         f"{report['peak_rss_mb']:.0f}"]
+        if row in report.rows and report.rows[row].figures
+    ])  # fmt: skip
+    missing = {
+        f"{', '.join(by_row[row])} ({reason})": None
         for report in reports
-    ]  # fmt: skip
-    return _table(["subject", *stages, "sum", "render frames/s", "peak memory, MB"], rows)
+        for reason, by_row in report.missing().items()
+        if row in by_row
+    }
+    remark = f"From ground truth: {told or '-'}."
+    return f"## Row `{row}`\n\n{remark}\n\n{table}" + (f"\nWithout a value: {'; '.join(missing)}.\n" if missing else "")
 
 
-def _versions(reports: list[dict[str, Any]]) -> str:
-    told = {f"{name} {version}" for report in reports for name, version in report["versions"].items() if version}
+def _times(reports: list[Report]) -> str:
+    stages = list(dict.fromkeys(stage for report in reports for stage in report.trained.timing_s))
+    lines = []
+    for report in reports:
+        facts = report.trained
+        seconds = [facts.timing_s.get(stage) for stage in stages]
+        whole = sum(value or 0 for value in seconds)
+        cells = ["-" if value is None else f"{value:.0f}" for value in (*seconds, whole)]
+        speed = [f"{facts.render_fps:.0f}", f"{facts.peak_rss_mb:.0f}"]
+        lines.append([f"{facts.subject} ({facts.preset})", facts.device, *cells, *speed])
+    machines = _by_subject([(report, _machine(report)) for report in reports])
+    table = _table(["subject", "device", *stages, "sum", "render frames/s", "peak memory, MB"], lines, words=2)
+    return f"## Time and memory\n\nWall-clock seconds by stage. Machine: {machines}.\n\n{table}"
+
+
+def _machine(report: Report) -> str:
+    facts = report.machine
+    return f"{facts.get('processor', 'unknown')}, {facts.get('cores', '?')} cores, {facts.get('memory', '?')}, " + (
+        facts.get("system", "?")
+    )
+
+
+def _by_subject(told: list[tuple[Report, str]]) -> str:
+    """Say something once where it is the same for all, else subject by subject."""
+    if len({what for _, what in told}) == 1:
+        return told[0][1]
+    return "; ".join(f"{report.trained.subject}: {what}" for report, what in told)
+
+
+def _versions(reports: list[Report]) -> str:
+    told = {f"{name} {version}" for report in reports for name, version in report.versions.items() if version}
     return f"Versions: {', '.join(sorted(told))}.\n"
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+def _table(header: list[str], lines: list[list[str]], words: int) -> str:
+    """Lay out a table whose first columns are words and whose others are numbers."""
+    ruler = ["---" if i < words else "---:" for i in range(len(header))]
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in (header, ruler, *lines)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n"
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from gaussian_head.evaluation.metric import ClipFacts, Figure, Metric, Pair, Unavailable
+from gaussian_head.evaluation.metric import ClipFacts, Curve, Figure, Metric, Pair, Unavailable
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class Measured:
     """Entries that could not be computed, and why."""
     features: dict[str, Float[np.ndarray, "M D"]] = field(default_factory=dict)
     """What pooled figures over several clips need, by name."""
+    curves: dict[str, Curve] = field(default_factory=dict)
+    """What the page plots beside the traces, by entry."""
 
 
 def measure(pairs: Iterable[Pair], clip: ClipFacts, metrics: Sequence[type[Metric]]) -> Measured:
@@ -43,14 +45,15 @@ def measure(pairs: Iterable[Pair], clip: ClipFacts, metrics: Sequence[type[Metri
     for pair in pairs:
         for metric in ready:
             metric.update(pair)
-    figures, features = [], {}
+    figures, features, curves = [], {}, {}
     for metric in ready:
         try:
             figures += metric.finish()
             features |= metric.features()
+            curves |= metric.curves()
         except Unavailable as error:
             unavailable |= {entry.name: str(error) for entry in metric.entries}
-    return Measured(tuple(figures), unavailable, features)
+    return Measured(tuple(figures), unavailable, features, curves)
 
 
 def _lacks_truth(metric: type[Metric], clip: ClipFacts) -> str | None:

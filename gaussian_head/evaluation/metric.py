@@ -70,6 +70,19 @@ class Figure:
     """The value frame by frame, where there is such a thing."""
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A figure over something that was varied, for a plot: the PSNR over the shift, the distance over the delay."""
+
+    x_label: str
+    """What was varied, and its unit."""
+    x: tuple[float, ...]
+    y: tuple[float | None, ...]
+    """One value for each of `x`, in the entry's unit or in `y_label`'s."""
+    y_label: str = ""
+    """What is drawn, where it is not the entry itself."""
+
+
 class Look:
     """One picture, and what metrics ask of it, each computed at most once."""
 
@@ -172,6 +185,10 @@ class Metric(ABC):
     @abstractmethod
     def finish(self) -> list[Figure]:
         """Return the figures, after the last pair."""
+
+    def curves(self) -> dict[str, Curve]:
+        """Return what the page plots beside the traces, by entry; asked after `finish`; nothing for most metrics."""
+        return {}
 
     def features(self) -> dict[str, Float[np.ndarray, "M D"]]:
         """Return what a pooled figure over several clips needs (FID, FVD); nothing for most metrics."""

@@ -1,93 +1,88 @@
-"""The report of a run: what was measured, what it was given, what it ran on."""
+"""The report of a measurement: what was compared, every figure, what it was given, what it ran on (schema 2)."""
 
 from __future__ import annotations
 
 import json
+import math
+import os
 import platform
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from gaussian_head.errors import UserError
+from gaussian_head.evaluation.measure import Measured
+from gaussian_head.evaluation.metric import Better, Curve, Entry, Figure
 from gaussian_head.media.files import write_bytes
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
-SCHEMA = 1
-PACKAGES = ("gaussian-head", "torch", "numpy", "opencv-contrib-python", "mediapipe", "av")
-NAME = "report.json"
-COLUMNS = (
-    ("full PSNR", "full", "psnr_db", "{:.2f} dB"),
-    ("SSIM", "full", "ssim", "{:.4f}"),
-    ("head PSNR", "head", "psnr_db", "{:.2f} dB"),
-    ("mouth PSNR", "mouth", "psnr_db", "{:.2f} dB"),
-    ("lips LMD", "lips", "lmd_px", "{:.2f} px"),
-)
+SCHEMA = 2
+NAME, TRACES_NAME = "report.json", "traces.json"
+REGIONS = {"full": "whole picture", "head": "head", "mouth": "mouth"}
+"""Regions of the picture, in the order of every table, and how they are called."""
+ARROWS = {"higher": "↑", "lower": "↓", "zero": "→0", "neither": ""}
+"""Which way is better, in a heading."""
+PACKAGES = (
+    "gaussian-head", "torch", "numpy", "scipy", "opencv-contrib-python", "av", "mediapipe", "scikit-image",
+    "pytorch-msssim", "python_speech_features", "jiwer",
+)  # fmt: skip
+FORM = re.compile(r"\{:[-+ ,]?(\.\d\d?)?[efg%]?\}")
+"""Formats a report may ask for: nothing that fills the memory or looks into objects."""
+TRAINED_KEYS = ("subject", "preset", "device", "timing_s", "render_fps", "peak_rss_mb")
+
+Traces = dict[str, dict[str, dict[str, list[float | None]]]]
+"""Values frame by frame, by row, entry and region."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """Everything `report.json` says; see docs/evaluation.md."""
+class Row:
+    """One thing that was measured: a video, or one way of driving a head."""
+
+    figures: dict[str, dict[str, Figure]]
+    """By entry and region."""
+    from_ground_truth: tuple[str, ...] = ()
+    """What of the truth it was given, such as `pose`."""
+    unavailable: dict[str, str] = field(default_factory=dict)
+    """Entries that could not be computed, and why."""
+    curves: dict[str, Curve] = field(default_factory=dict)
+    """Figures over something that was varied, by entry."""
+
+
+def row_from(measured: Measured, from_ground_truth: Iterable[str] = ()) -> Row:
+    """Arrange what `measure` found; a value that is not finite counts as missing.
+
+    Args:
+        measured: Figures and what was unavailable.
+        from_ground_truth: What of the truth the measured pictures were made with.
+    """
+    figures: dict[str, dict[str, Figure]] = {}
+    for figure in measured.figures:
+        value, reason = _finite(figure.value), figure.reason
+        if value is None and not reason:
+            reason = "not finite"
+        trace = tuple(_finite(v) for v in figure.trace)
+        kept = Figure(figure.entry, figure.region, value, figure.counted, figure.excluded, reason, trace)
+        figures.setdefault(figure.entry, {})[figure.region] = kept
+    return Row(figures, tuple(from_ground_truth), dict(measured.unavailable), dict(measured.curves))
+
+
+@dataclass(frozen=True)
+class TrainedFacts:
+    """What a report says of a trained head beside its figures."""
 
     subject: str
     preset: str
     device: str
-    rows: dict[str, dict[str, Any]]
-    """By the way of driving: figures by region, and `from_ground_truth`."""
     timing_s: dict[str, float | None]
+    """Seconds by stage; None where not recorded."""
     render_fps: float
     peak_rss_mb: float
-
-    def document(self) -> dict[str, Any]:
-        """Return the JSON values."""
-        return {
-            "schema": SCHEMA,
-            "subject": self.subject,
-            "preset": self.preset,
-            "device": self.device,
-            "versions": versions(),
-            "rows": self.rows,
-            "timing_s": self.timing_s,
-            "render_fps": round(self.render_fps, 2),
-            "peak_rss_mb": self.peak_rss_mb,
-        }
-
-    def save(self, run: Path) -> Path:
-        """Write `report.json` into the run folder; return its path."""
-        path = run / NAME
-        write_bytes(path, (json.dumps(self.document(), indent=1, allow_nan=False) + "\n").encode())
-        return path
-
-    def table(self) -> Table:
-        """Return the figures as a table for the terminal."""
-        from rich.table import Table
-
-        table = Table(title=f"{self.subject} ({self.preset}), frames held out")
-        table.add_column("row")
-        for title, *_ in COLUMNS:
-            table.add_column(title, justify="right")
-        for name, row in self.rows.items():
-            table.add_row(name, *format_row(row))
-        return table
-
-    def remarks(self) -> list[str]:
-        """Say what each row was given, what could not be measured, and how fast it was."""
-        lines = []
-        for name, row in self.rows.items():
-            if "unavailable" in row:
-                lines.append(f"{name}: unavailable: {row['unavailable']}")
-                continue
-            lines.append(f"{name}: from ground truth: {', '.join(row['from_ground_truth'])}")
-            if "aperture_correlation" in row["lips"]:
-                lines.append(
-                    f"{name}: mouth opening correlates {row['lips']['aperture_correlation']:.2f} with the tracked"
-                )
-            if "unavailable" in row["lips"]:
-                lines.append(f"{name}: lips LMD unavailable: {row['lips']['unavailable']}")
-        told = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in self.timing_s.items() if seconds is not None)
-        return [*lines, f"time: {told or 'not recorded'}",
-                f"render loop {self.render_fps:.1f} frames/s, peak memory {self.peak_rss_mb:.0f} MB"]  # fmt: skip
 
 
 def versions() -> dict[str, str | None]:
@@ -101,11 +96,352 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def format_row(row: dict[str, Any]) -> list[str]:
-    """Write a row's figures in the order of COLUMNS."""
-    return [format_figure(row.get(region, {}).get(figure), form) for _, region, figure, form in COLUMNS]
+def describe_machine() -> dict[str, str]:
+    """Return processor, cores, memory and system of this machine; no names of hosts or people."""
+    processor = platform.processor()
+    told = Path("/proc/cpuinfo")
+    if told.is_file():
+        named = re.search(r"^model name\s*:\s*(.+)$", told.read_text(errors="replace"), re.MULTILINE)
+        processor = named[1].strip() if named else processor
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "processor": processor or platform.machine(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{memory:.0f} GiB",
+        "system": f"{platform.system()} {platform.machine()}",
+    }
 
 
-def format_figure(value: float | None, form: str) -> str:
-    """Write a figure, or a dash where it could not be measured."""
-    return "-" if value is None else form.format(value)
+@dataclass(frozen=True)
+class Report:
+    """Everything `report.json` says; see docs/evaluation.md."""
+
+    title: str
+    rows: dict[str, Row]
+    entries: dict[str, Entry]
+    """The registry; only entries that occur in a row are written."""
+    compared: dict[str, Any]
+    """What was compared with what, as JSON values; dictionaries inside (the two clips) become columns of the page."""
+    weights: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of every file of weights that was used, by file name."""
+    trained: TrainedFacts | None = None
+    versions: dict[str, str | None] = field(default_factory=versions)
+    machine: dict[str, str] = field(default_factory=describe_machine)
+
+    @property
+    def occurring(self) -> dict[str, Entry]:
+        """Return the entries with a figure, or a reason for having none, in the registry's order.
+
+        Raises:
+            ValueError: A row has a figure that is not in the registry.
+        """
+        named = {name for row in self.rows.values() for name in (*row.figures, *row.unavailable)}
+        if unknown := sorted(named - set(self.entries)):
+            raise ValueError(f"figures without an entry: {', '.join(unknown)}; register them.")
+        return {name: entry for name, entry in self.entries.items() if name in named}
+
+    def figure(self, row: str, entry: str, region: str = "full") -> Figure | None:
+        """Return a figure, or None where the row has none of that entry and region."""
+        return self.rows[row].figures.get(entry, {}).get(region) if row in self.rows else None
+
+    def measured_in(self, region: str) -> list[Entry]:
+        """Return the entries that have a value in that region in at least one row."""
+        return [
+            entry
+            for name, entry in self.occurring.items()
+            if any((found := self.figure(row, name, region)) and found.value is not None for row in self.rows)
+        ]
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON values of `report.json`."""
+        return {
+            "schema": SCHEMA,
+            "title": self.title,
+            **({} if self.trained is None else asdict(self.trained)),
+            "rows": {name: _row_document(row) for name, row in self.rows.items()},
+            "entries": {name: _entry_document(entry) for name, entry in self.occurring.items()},
+            "compared": self.compared,
+            "versions": self.versions,
+            "machine": self.machine,
+            "weights": self.weights,
+        }
+
+    def traces(self) -> Traces:
+        """Return the JSON values of `traces.json`: every figure that has values frame by frame."""
+        found: Traces = {}
+        for name, row in self.rows.items():
+            for entry, regions in row.figures.items():
+                for region, figure in regions.items():
+                    if figure.trace:
+                        values = [None if v is None else _short(v) for v in figure.trace]
+                        found.setdefault(name, {}).setdefault(entry, {})[region] = values
+        return found
+
+    def save(self, folder: Path) -> Path:
+        """Write `traces.json`, then `report.json`, each whole or not at all; return the report's path."""
+        write_bytes(folder / TRACES_NAME, (json.dumps(self.traces(), allow_nan=False) + "\n").encode())
+        document = json.dumps(self.document(), indent=1, allow_nan=False, ensure_ascii=False)
+        write_bytes(folder / NAME, (document + "\n").encode())
+        return folder / NAME
+
+    @classmethod
+    def load(cls, path: Path) -> Report:
+        """Read a `report.json`; the figures come without their traces.
+
+        Raises:
+            FileNotFoundError: No such file.
+            UserError: It is damaged, or of another schema.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist; write it with: python -m gaussian_head.evaluate")
+        try:
+            document = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+            _check(document, dict, "the report")
+            if document.get("schema") != SCHEMA:
+                found = document.get("schema")
+                raise UserError(f"{path} is of schema {found}, expected {SCHEMA}; evaluate again.")
+            return _report_from(document)
+        except UserError:
+            raise
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            told = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise UserError(f"{path} is no report of schema {SCHEMA} ({told}); evaluate again.") from error
+
+    def table(self, width: int = 100) -> Group:
+        """Return the figures for the terminal: a line for each row and region, a column for each entry.
+
+        Args:
+            width: Of the terminal, in characters; entries that do not fit go into a further table.
+        """
+        from rich.console import Group
+
+        lines = [(row, region) for row in self.rows for region in REGIONS if self._has_value(row, region)]
+        label = max([len("region"), *(len(row) for row in self.rows)]) + len("whole picture") + 8
+        columns = [(entry, self._column(entry, lines)) for entry in self._measured()]
+        tables, chosen, used = [], [], label
+        for entry, cells in columns:
+            needed = max(map(len, (*_heading(entry).split("\n"), *cells))) + 3
+            if chosen and used + needed > width:
+                tables.append(self._one_table(lines, chosen, first=not tables))
+                chosen, used = [], label
+            chosen.append((entry, cells))
+            used += needed
+        return Group(*tables, self._one_table(lines, chosen, first=not tables))
+
+    def remarks(self) -> list[str]:
+        """Say what each row was given, what was left out, what could not be measured, and how fast it was."""
+        lines = [
+            f"{name}: from ground truth: {', '.join(row.from_ground_truth) or 'nothing'}"
+            for name, row in self.rows.items()
+            if row.figures
+        ]
+        lines += [f"{row}: {', '.join(what)}: {how}" for row, how, what in self.left_out()]
+        for reason, names in self.missing().items():
+            whole = [row for row in names if not self.rows[row].figures]
+            lines += [f"{row}: unavailable: {reason}" for row in whole]
+            rest = {row: titles for row, titles in names.items() if row not in whole}
+            for titles in dict.fromkeys(map(tuple, rest.values())):
+                where = [row for row, its in rest.items() if tuple(its) == titles]
+                prefix = "" if len(where) == len(self.rows) else f"{', '.join(where)}: "
+                lines.append(f"{prefix}unavailable: {', '.join(titles)}: {reason}")
+        if self.trained is None:
+            return lines
+        timing = self.trained.timing_s.items()
+        told = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in timing if seconds is not None)
+        speed = f"render loop {self.trained.render_fps:.1f} frames/s, peak memory {self.trained.peak_rss_mb:.0f} MB"
+        return [*lines, f"time: {told or 'not recorded'}", speed]
+
+    def missing(self) -> dict[str, dict[str, list[str]]]:
+        """Return why entries have no value anywhere in a row: titles by reason and row."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for name, row in self.rows.items():
+            for key, entry in self.occurring.items():
+                figures = row.figures.get(key, {}).values()
+                if any(figure.value is not None for figure in figures):
+                    continue
+                reasons = [row.unavailable[key]] if key in row.unavailable else [f.reason for f in figures]
+                for reason in dict.fromkeys(reasons):
+                    found.setdefault(reason, {}).setdefault(name, []).append(entry.title)
+        return found
+
+    def left_out(self) -> list[tuple[str, str, list[str]]]:
+        """Return which figures rest on fewer frames than the clip has: row, how many and why, the figures."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for name, row in self.rows.items():
+            for key, entry in self.occurring.items():
+                for region, figure in row.figures.get(key, {}).items():
+                    if figure.excluded and figure.value is not None:
+                        total = figure.counted + figure.excluded
+                        how = f"{figure.excluded} of {total} frames left out ({figure.reason})"
+                        where = "" if region == "full" else f" ({REGIONS[region]})"
+                        found.setdefault((name, how), []).append(entry.title + where)
+        return [(name, how, what) for (name, how), what in found.items()]
+
+    def _measured(self) -> list[Entry]:
+        held = {entry.name for region in REGIONS for entry in self.measured_in(region)}
+        return [entry for name, entry in self.occurring.items() if name in held]
+
+    def _has_value(self, row: str, region: str) -> bool:
+        return any(region in f and f[region].value is not None for f in self.rows[row].figures.values())
+
+    def _column(self, entry: Entry, lines: list[tuple[str, str]]) -> list[str]:
+        figures = [self.figure(row, entry.name, region) for row, region in lines]
+        return ["" if figure is None else format_value(figure.value, entry) for figure in figures]
+
+    def _one_table(self, lines: list[tuple[str, str]], columns: list[tuple[Entry, list[str]]], *, first: bool) -> Table:
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(title=escape(self.title) if first else None, title_justify="left")
+        table.add_column("row", no_wrap=True)
+        table.add_column("region", no_wrap=True)
+        for entry, _ in columns:
+            table.add_column(escape(_heading(entry)), justify="right", no_wrap=True)
+        previous = None
+        for i, (row, region) in enumerate(lines):
+            if previous not in (None, row):
+                table.add_section()
+            shown = "" if row == previous else escape(row)
+            table.add_row(shown, REGIONS[region], *(cells[i] for _, cells in columns))
+            previous = row
+        return table
+
+
+def format_value(value: float | None, entry: Entry) -> str:
+    """Write a value as its entry says, or a dash where there is none."""
+    return "-" if value is None else entry.form.format(value)
+
+
+def _heading(entry: Entry) -> str:
+    return f"{entry.title}\n{' '.join(part for part in (entry.unit, ARROWS[entry.better]) if part)}"
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _short(value: float) -> float:
+    """Keep six digits: more than any of these figures has meaning, a third of the file."""
+    return float(f"{value:.6g}")
+
+
+def _row_document(row: Row) -> dict[str, Any]:
+    def figure_document(figure: Figure) -> dict[str, Any]:
+        value = None if figure.value is None else _short(figure.value)
+        return {"value": value, "counted": figure.counted, "excluded": figure.excluded, "reason": figure.reason}
+
+    return {
+        "from_ground_truth": list(row.from_ground_truth),
+        "figures": {
+            entry: {region: figure_document(figure) for region, figure in regions.items()}
+            for entry, regions in row.figures.items()
+        },
+        "unavailable": row.unavailable,
+        "curves": {
+            entry: {
+                "x_label": curve.x_label, "x": list(curve.x), "y_label": curve.y_label,
+                "y": [None if _finite(y) is None else _short(y) for y in curve.y],
+            }
+            for entry, curve in row.curves.items()
+        },
+    }  # fmt: skip
+
+
+def _entry_document(entry: Entry) -> dict[str, Any]:
+    return {
+        "title": entry.title, "unit": entry.unit, "better": entry.better, "needs": sorted(entry.needs),
+        "reference": entry.reference, "form": entry.form,
+    }  # fmt: skip
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no figure")
+
+
+def _check(value: Any, kinds: type | tuple[type, ...], what: str) -> Any:  # noqa: ANN401 -- any JSON value
+    """Return a JSON value of the expected kind, else raise."""
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise TypeError(f"{what} is of type {type(value).__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{what} is {value}")
+    return value
+
+
+def _mapping(document: dict[str, Any], key: str, kinds: type | tuple[type, ...]) -> dict[str, Any]:
+    """Return the dictionary under a key, its values of the expected kind."""
+    return {name: _check(value, kinds, f"{key}.{name}") for name, value in _check(document[key], dict, key).items()}
+
+
+def _report_from(document: dict[str, Any]) -> Report:
+    known = {"schema", "title", "rows", "entries", "compared", "versions", "machine", "weights", *TRAINED_KEYS}
+    if unknown := sorted(set(document) - known):
+        raise ValueError(f"unknown fields: {', '.join(unknown)}")
+    report = Report(
+        title=_check(document["title"], str, "title"),
+        rows={name: _row_from(row, f"rows.{name}") for name, row in _mapping(document, "rows", dict).items()},
+        entries={name: _entry_from(name, entry) for name, entry in _mapping(document, "entries", dict).items()},
+        compared=_check(document["compared"], dict, "compared"),
+        weights=_mapping(document, "weights", str),
+        trained=_trained_from(document) if set(TRAINED_KEYS) & set(document) else None,
+        versions=_mapping(document, "versions", (str, type(None))),
+        machine=_mapping(document, "machine", str),
+    )
+    report.occurring  # noqa: B018 -- raises where a figure has no entry
+    return report
+
+
+def _trained_from(document: dict[str, Any]) -> TrainedFacts:
+    return TrainedFacts(
+        *(_check(document[key], str, key) for key in ("subject", "preset", "device")),
+        timing_s=_mapping(document, "timing_s", (int, float, type(None))),
+        render_fps=float(_check(document["render_fps"], (int, float), "render_fps")),
+        peak_rss_mb=float(_check(document["peak_rss_mb"], (int, float), "peak_rss_mb")),
+    )
+
+
+def _row_from(document: dict[str, Any], where: str) -> Row:
+    figures = {}
+    for entry, regions in _mapping(document, "figures", dict).items():
+        if unknown := sorted(set(regions) - set(REGIONS)):
+            raise ValueError(f"{where}.{entry}: unknown regions {', '.join(unknown)}")
+        figures[entry] = {
+            region: _figure_from(entry, region, _check(figure, dict, f"{where}.{entry}.{region}"))
+            for region, figure in regions.items()
+        }
+    curves = {
+        entry: _curve_from(curve, f"{where}.curves.{entry}")
+        for entry, curve in _mapping(document, "curves", dict).items()
+    }
+    given = _check(document["from_ground_truth"], list, f"{where}.from_ground_truth")
+    given = tuple(_check(name, str, f"{where}.from_ground_truth") for name in given)
+    return Row(figures, given, _mapping(document, "unavailable", str), curves)
+
+
+def _figure_from(entry: str, region: str, document: dict[str, Any]) -> Figure:
+    where = f"{entry}.{region}"
+    value = _check(document["value"], (int, float, type(None)), f"{where}.value")
+    counted, excluded = (_check(document[key], int, f"{where}.{key}") for key in ("counted", "excluded"))
+    reason = _check(document["reason"], str, f"{where}.reason")
+    return Figure(entry, region, None if value is None else float(value), counted, excluded, reason)
+
+
+def _curve_from(document: dict[str, Any], where: str) -> Curve:
+    labels = [_check(document[key], str, f"{where}.{key}") for key in ("x_label", "y_label")]
+    x = tuple(_check(value, (int, float), f"{where}.x") for value in _check(document["x"], list, f"{where}.x"))
+    y = _check(document["y"], list, f"{where}.y")
+    y = tuple(_check(value, (int, float, type(None)), f"{where}.y") for value in y)
+    if len(x) != len(y):
+        raise ValueError(f"{where} has {len(x)} x and {len(y)} y")
+    return Curve(labels[0], x, y, labels[1])
+
+
+def _entry_from(name: str, document: dict[str, Any]) -> Entry:
+    title, unit, better, reference, form = (
+        _check(document[key], str, f"entries.{name}.{key}") for key in ("title", "unit", "better", "reference", "form")
+    )
+    if better not in get_args(Better):
+        raise ValueError(f"entries.{name}.better is {better}")
+    if not FORM.fullmatch(form):
+        raise ValueError(f"entries.{name}.form is {form}")
+    needs = frozenset(_check(document["needs"], list, f"entries.{name}.needs"))
+    return Entry(name, title, unit, better, needs, reference, form)

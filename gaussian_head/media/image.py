@@ -46,16 +46,21 @@ def write_jpeg(path: Path, rgb: UInt8[ndarray, "H W 3"], quality: int = 97) -> N
         rgb: RGB in 0..255.
         quality: 1..100.
     """
+    write_bytes(path, encode_jpeg(rgb, quality))
+
+
+def encode_jpeg(rgb: UInt8[ndarray, "H W 3"], quality: int = 97) -> bytes:
+    """Return a picture as JPEG, without chroma subsampling; see `write_jpeg`."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
     options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    _encode(path, ".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
+    return _encode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
 
 
 def write_png(path: Path, image: UInt8[ndarray, "H W *C"]) -> None:
     """Write a PNG atomically: grey [H, W], RGB [H, W, 3] or RGBA [H, W, 4], 0..255."""
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR)
-    _encode(path, ".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    write_bytes(path, _encode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3]))
 
 
 def resize(image: ndarray, width: int, height: int) -> ndarray:
@@ -79,11 +84,11 @@ def _decode(path: Path, flags: int) -> ndarray:
     return image
 
 
-def _encode(path: Path, suffix: str, image: ndarray, options: list[int]) -> None:
+def _encode(suffix: str, image: ndarray, options: list[int]) -> bytes:
     done, buffer = cv2.imencode(suffix, image, options)
     if not done:
-        raise ValueError(f"{path}: cannot encode an array of shape {image.shape} and type {image.dtype} as {suffix}.")
-    write_bytes(path, buffer.tobytes())
+        raise ValueError(f"cannot encode an array of shape {image.shape} and type {image.dtype} as {suffix}.")
+    return buffer.tobytes()
 
 
 def fill_polygon(points: ndarray, width: int, height: int) -> ndarray:
