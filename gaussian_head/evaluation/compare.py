@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 from gaussian_head.errors import UserError
 from gaussian_head.evaluation.metric import Entry, Figure
@@ -40,6 +42,48 @@ class Drop:
 
     def __str__(self) -> str:
         return f"{self.row}: {self.limit.name}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Guard:
+    """An earlier report, and how far a new one may fall behind it."""
+
+    before: Report
+    limits: tuple[Limit, ...]
+
+    @classmethod
+    def load(cls, compare: Path | None, max_drop: str, known: Collection[str]) -> Guard | None:
+        """Read what the command line names, before anything is measured; None where it names nothing.
+
+        Args:
+            compare: The earlier `report.json`.
+            max_drop: See `parse_limits`.
+            known: Entries that the new report may have.
+
+        Raises:
+            FileNotFoundError: The earlier report does not exist.
+            UserError: It is damaged, a limit is not understood, or one of the two is missing.
+        """
+        if compare is None and not max_drop:
+            return None
+        if compare is None or not max_drop:
+            raise UserError("--compare and --max-drop belong together; give both, or neither.")
+        before = Report.load(compare)
+        return cls(before, parse_limits(max_drop, {*before.entries, *known}))
+
+    def check(self, report: Report) -> None:
+        """Print what got worse, one line each.
+
+        Raises:
+            SystemExit: Something did; with status 1.
+        """
+        for name in unguarded(self.before, self.limits):
+            print(f"{name}: the earlier report has no value; nothing is guarded", file=sys.stderr)
+        drops = find_drops(report, self.before, self.limits)
+        for drop in drops:
+            print(drop, file=sys.stderr)
+        if drops:
+            sys.exit(1)
 
 
 def parse_limits(text: str, known: Collection[str]) -> tuple[Limit, ...]:

@@ -1,69 +1,152 @@
-"""A trained head on the frames it has not seen, rendered and laid beside the true ones as metrics want them."""
+"""A trained head on the frames it has not seen, rendered and laid beside the true ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from gaussian_head.data.layout import SPEECH_HZ
 from gaussian_head.data.subject import Frame, Subject
+from gaussian_head.driving.regression import SpeechRegression, load_features
 from gaussian_head.driving.sequence import DrivingSequence
-from gaussian_head.evaluation.measure_clip import mouth_mask
-from gaussian_head.evaluation.metric import ClipFacts, Look, Mesh, Pair, Region, Rgb, Side
+from gaussian_head.errors import UserError
+from gaussian_head.evaluation import registry, timing
+from gaussian_head.evaluation.contact_sheet import choose_frames, draw_contact_sheet
+from gaussian_head.evaluation.measure import measure
+from gaussian_head.evaluation.measure_clip import FindMesh, face_finders, mouth_mask
+from gaussian_head.evaluation.metric import ClipFacts, Look, Mesh, Metric, Pair, Region, Rgb, Side
+from gaussian_head.evaluation.report import Report, Row, TrainedFacts, row_from
 from gaussian_head.geometry.cameras import project
+from gaussian_head.geometry.landmarks import mouth_aperture
 from gaussian_head.media.audio import load_audio, write_wav
-from gaussian_head.model.head import Head
+from gaussian_head.networks.weights import loaded_hashes
+from gaussian_head.progress import track
 from gaussian_head.render.backdrop import Backdrop, own_scene
 from gaussian_head.render.clip import RenderClock, render_clip
+from gaussian_head.render.trained import TrainedHead
 
-FindMesh = Callable[[Rgb], Mesh | None]
+ORACLE_GIVEN = ("pose", "landmarks", "hair_points", "action_units", "torso", "background")
+PREDICTED_GIVEN = ("pose", "upper_face_landmarks", "hair_points", "action_units", "torso", "background")
 
 
+def measure_held_out(
+    subject: Subject, trained: TrainedHead, run: Path, metrics: Sequence[type[Metric]] = registry.METRICS
+) -> tuple[Report, dict[str, Rgb]]:
+    """Measure a head on its subject's val frames: row `oracle` moved as tracked, row `predicted` by the sound.
+
+    Args:
+        subject: The person the head was trained on.
+        trained: The head, on the device that renders.
+        run: Its run folder: holds the speech regression and the stages' times.
+        metrics: What to measure.
+
+    Returns:
+        The report, and a contact sheet by row.
+    """
+    held_out = HeldOut(subject, trained)
+    tracked = DrivingSequence.from_subject(subject, subject.val)
+    oracle = held_out.measure("oracle", tracked, ORACLE_GIVEN, metrics)
+    try:
+        heard = _hear(subject, run, tracked)
+    except FileNotFoundError as error:
+        names = (entry.name for metric in metrics for entry in metric.entries)
+        rows = {"oracle": oracle, "predicted": Row({}, unavailable=dict.fromkeys(names, str(error)))}
+    else:
+        rows = {"oracle": oracle, "predicted": held_out.measure("predicted", heard, PREDICTED_GIVEN, metrics)}
+    recorded = timing.read_timing(run)
+    facts = TrainedFacts(
+        subject=trained.subject,
+        preset=trained.preset,
+        device=str(trained.head.space.rest.device),
+        timing_s={"process": timing.process_seconds(subject.layout)} | {s: recorded.get(s) for s in timing.STAGES},
+        render_fps=round(held_out.clock.fps, 2),
+        peak_rss_mb=max(timing.peak_rss_mb(), recorded.get("peak_rss_mb", 0.0)),
+    )
+    compared = {
+        "split": "val",
+        "frames": len(subject.val),
+        "fps": tracked.fps,
+        "size_px": [subject.width, subject.height],
+        "picture": "rendered, 8 bits, no video encoding in between",
+        "truth": "gt_imgs of the subject folder",
+    }
+    title = f"{trained.subject} ({trained.preset}), frames held out"
+    return Report(title, rows, registry.entries(), compared, loaded_hashes(), facts), held_out.sheets
+
+
+def _hear(subject: Subject, run: Path, tracked: DrivingSequence) -> DrivingSequence:
+    """Take lips, chin and lower cheeks of the val frames from the sound."""
+    regression = SpeechRegression.load(run / "driving")
+    features = load_features(subject, regression.facts.extractor)
+    return tracked.with_landmarks(regression.predict(features, rest=subject.landmarks)[subject.val])
+
+
+@dataclass
 class HeldOut:
     """The val frames of a subject; regions come from its parsing and its tracked lips, not from the pictures."""
 
-    def __init__(self, subject: Subject, shown: list[int], find_true_mesh: FindMesh) -> None:
-        """Take the subject.
+    subject: Subject
+    trained: TrainedHead
+    clock: RenderClock = field(default_factory=RenderClock)
+    """Of the first row: how fast the head renders."""
+    sheets: dict[str, Rgb] = field(default_factory=dict)
+    """Contact sheet by row."""
+    _true_meshes: dict[int, Mesh | None] = field(default_factory=dict)
+
+    def measure(
+        self, name: str, motion: DrivingSequence, given: tuple[str, ...], metrics: Sequence[type[Metric]]
+    ) -> Row:
+        """Render the frames in one way and measure them.
 
         Args:
-            subject: Whose val frames.
-            shown: Frames whose true pictures are kept, for the contact sheet.
-            find_true_mesh: Finds the face in true pictures, which are looked at once, whatever the number of rows.
+            name: Of the row.
+            motion: What moves the head in the val frames.
+            given: What of it is ground truth.
+            metrics: What to measure.
         """
-        self.subject = subject
-        self.truths = {k: true_picture(subject.frame(k)) for k in shown}
-        self._find_true_mesh = find_true_mesh
-        self._true_meshes: dict[int, Mesh | None] = {}
+        clock = RenderClock() if self.sheets else self.clock
+        kept: tuple[dict[int, Rgb], dict[int, Rgb]] = ({}, {})
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            finders = face_finders(stack)
+            pairs = track(self._pairs(motion, clock, finders, kept), len(motion), f"row {name}")
+            row = row_from(measure(pairs, self._facts(motion, folder), metrics), given)
+        self.sheets[name] = draw_contact_sheet(*kept, name)
+        return row
 
-    def facts(self, motion: DrivingSequence, folder: Path) -> ClipFacts:
-        """Return what is known of a row beforehand; the sound of the val frames is cut into `folder`."""
+    def _facts(self, motion: DrivingSequence, folder: Path) -> ClipFacts:
         subject = self.subject
-        true_poses = subject.viewmats[subject.val].numpy()
         sound = self._cut_sound(folder / "val.wav", motion.fps)
         picture = Side(sound=sound, viewmats=motion.viewmats.cpu().numpy())
-        truth = Side(sound=sound, viewmats=true_poses)
+        truth = Side(sound=sound, viewmats=subject.viewmats[subject.val].numpy())
         return ClipFacts(motion.fps, subject.width, subject.height, has_truth=True, picture=picture, truth=truth)
 
-    def pairs(
-        self, head: Head, motion: DrivingSequence, clock: RenderClock, find_mesh: FindMesh, kept: dict[int, Rgb]
-    ) -> Iterator[Pair]:
-        """Render the frames in order; the pictures of the shown frames are put into `kept`, by frame number."""
+    def _pairs(
+        self, motion: DrivingSequence, clock: RenderClock, finders: tuple[FindMesh, FindMesh],
+        kept: tuple[dict[int, Rgb], dict[int, Rgb]],
+    ) -> Iterator[Pair]:  # fmt: skip
         subject = self.subject
+        shown = choose_frames(subject.val, mouth_aperture(subject.landmarks[subject.val].numpy()))
         backdrop = Backdrop(subject.layout, subject.width, subject.height, own_scene(subject.layout))
-        pictures = render_clip(head, motion, backdrop, clock)
+        pictures = render_clip(self.trained.head, motion, backdrop, clock)
         for index, (k, picture) in enumerate(zip(subject.val, pictures, strict=True)):
-            if k in self.truths:
-                kept[k] = picture
             frame = subject.frame(k)
-            truth = Look(true_picture(frame), lambda rgb, k=k: self._true_mesh(k, rgb))
-            yield Pair(index, Look(picture, find_mesh), truth, self._regions(frame))
+            truth = np.ascontiguousarray(frame.image.permute(1, 2, 0).numpy())
+            if k in shown:
+                kept[0][k], kept[1][k] = truth, picture
+            true_look = Look(truth, lambda rgb, k=k: self._true_mesh(k, rgb, finders[1]))
+            yield Pair(index, Look(picture, finders[0]), true_look, self._regions(frame))
 
-    def _true_mesh(self, k: int, rgb: Rgb) -> Mesh | None:
+    def _true_mesh(self, k: int, rgb: Rgb, find_mesh: FindMesh) -> Mesh | None:
+        """Look at a true picture once, whatever the number of rows."""
         if k not in self._true_meshes:
-            self._true_meshes[k] = self._find_true_mesh(rgb)
+            self._true_meshes[k] = find_mesh(rgb)
         return self._true_meshes[k]
-
     def _regions(self, frame: Frame) -> dict[str, Region]:
         subject, k = self.subject, frame.index
         points, _ = project(subject.landmarks[k].numpy(), subject.viewmats[k].numpy(), subject.K.numpy())
@@ -74,12 +157,7 @@ class HeldOut:
         layout, val = self.subject.layout, self.subject.val
         if not layout.audio.is_file() or val != list(range(val[0], val[-1] + 1)):
             return None  # frames of another tool's folder may be scattered: their sound is no speech
-        rate = 16_000
-        speech = load_audio(layout.audio, rate)
-        write_wav(path, speech[round(val[0] / fps * rate) : round((val[-1] + 1) / fps * rate)], rate)
+        speech = load_audio(layout.audio, SPEECH_HZ)
+        begin, end = (round(k / fps * SPEECH_HZ) for k in (val[0], val[-1] + 1))
+        write_wav(path, speech[begin:end], SPEECH_HZ)
         return path
-
-
-def true_picture(frame: Frame) -> Rgb:
-    """Return a frame's picture with its channels last."""
-    return np.ascontiguousarray(frame.image.permute(1, 2, 0).numpy())

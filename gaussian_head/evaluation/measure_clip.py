@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from gaussian_head.geometry.landmarks import FACE_OVAL, OUTER_LIPS
 from gaussian_head.media.image import fill_polygon
 from gaussian_head.networks.face_mesh import FaceMeshDetector
 
+FindMesh = Callable[[Rgb], Mesh | None]
+
 ONE_LOOK = ((0.0, 1.0),)
 """The bare face mesh: figures of the field come from single looks too, and it is four times faster."""
 HEAD_SCALE = 1.25
@@ -33,16 +35,15 @@ MOUTH_MARGIN = 0.2
 
 
 @dataclass(frozen=True)
-class MeasuredClip:
-    """What came out of one clip, and what was compared."""
+class MeasuredClip(Measured):
+    """What came out of one clip, what was compared, and some of its pictures."""
 
-    figures: tuple[Figure, ...]
-    unavailable: dict[str, str]
-    """Entries that could not be computed, and why."""
-    features: dict[str, Float[np.ndarray, "M D"]]
-    """What pooled figures over several clips need, by name."""
-    compared: dict[str, Any]
+    compared: dict[str, Any] = field(default_factory=dict)
     """JSON values: both clips, how they were aligned and decoded; see `clip.Aligned`."""
+    pictures: dict[int, Rgb] = field(default_factory=dict)
+    """The frames asked for, by number."""
+    truths: dict[int, Rgb] = field(default_factory=dict)
+    """The true frames beside them, where there are any."""
 
 
 def measure_clip(
@@ -55,6 +56,7 @@ def measure_clip(
     fps: float | int | None = None,
     device: torch.device | None = None,
     metrics: Sequence[type[Metric]] | None = None,
+    shown: int = 0,
 ) -> MeasuredClip:
     """Measure one clip.
 
@@ -67,6 +69,7 @@ def measure_clip(
         fps: Rate of folders of frames.
         device: Where networks run; by default the CPU.
         metrics: What can be measured; by default `registry.METRICS`.
+        shown: How many frames to keep, evenly over the clip.
 
     Raises:
         FileNotFoundError: A file is missing.
@@ -77,18 +80,28 @@ def measure_clip(
     chosen = [metric for metric in known if wanted & {entry.name for entry in metric.entries}]
     opened = align(open_clip(picture, fps), None if truth is None else open_clip(truth, fps), align_how)
     facts = _facts(opened, sound, device or torch.device("cpu"))
+    kept: tuple[dict[int, Rgb], dict[int, Rgb]] = ({}, {})
+    wanted_frames = set(np.linspace(0, opened.frames - 1, min(shown, opened.frames)).round().astype(int).tolist())
+
+    def pairs(finders: tuple[FindMesh, FindMesh]) -> Iterator[Pair]:
+        for pair in _pairs(opened, finders):
+            if pair.index in wanted_frames:
+                kept[0][pair.index] = pair.picture.rgb
+                kept[1].update({} if pair.truth is None else {pair.index: pair.truth.rgb})
+            yield pair
+
     with ExitStack() as stack:
         try:
             finders = [stack.enter_context(FaceMeshDetector(ONE_LOOK)).detect for _ in range(2)]
         except UserError as error:
-            result = _measure_faceless(_pairs(opened, (_nothing, _nothing)), facts, chosen, str(error))
+            result = _measure_faceless(pairs((_nothing, _nothing)), facts, chosen, str(error))
         else:
-            result = measure(_pairs(opened, (finders[0], finders[1])), facts, chosen)
+            result = measure(pairs((finders[0], finders[1])), facts, chosen)
     measurable = {entry.name for metric in chosen for entry in metric.entries}
     unavailable = {name: reason for name, reason in result.unavailable.items() if name in wanted}
     unavailable |= {name: "no metric of this name is registered" for name in sorted(wanted - measurable)}
     figures = tuple(_finite(figure) for figure in result.figures if figure.entry in wanted)
-    return MeasuredClip(figures, unavailable, result.features, opened.compared)
+    return MeasuredClip(figures, unavailable, result.features, result.curves, opened.compared, *kept)
 
 
 def find_regions(mesh: Mesh | None, width: int, height: int) -> dict[str, Region]:
@@ -102,11 +115,12 @@ def find_regions(mesh: Mesh | None, width: int, height: int) -> dict[str, Region
     outline = mesh[FACE_OVAL, :2].astype(np.float32)
     centre = outline.mean(0)
     hull = cv2.convexHull(centre + HEAD_SCALE * (outline - centre))[:, 0]
-    masks = {"head": fill_polygon(hull, width, height), "mouth": _mouth_mask(mesh, width, height)}
+    masks = {"head": fill_polygon(hull, width, height), "mouth": mouth_mask(mesh, width, height)}
     return {name: Region(mask) for name, mask in masks.items() if mask.any()}
 
 
-def _mouth_mask(mesh: Mesh, width: int, height: int) -> Bool[np.ndarray, "H W"]:
+def mouth_mask(mesh: Float[np.ndarray, "478 D"], width: int, height: int) -> Bool[np.ndarray, "H W"]:
+    """Mark the box around the outer lips, widened on each side by MOUTH_MARGIN of its width, to whole pixels."""
     lips = mesh[OUTER_LIPS, :2]
     margin = MOUTH_MARGIN * np.ptp(lips[:, 0])
     left, top = np.floor(lips.min(0) - margin).astype(int).clip(0)
@@ -127,9 +141,6 @@ def _facts(opened: Aligned, sound: Path | None, device: torch.device) -> ClipFac
         truth=Side() if opened.truth is None else take_frames(read_side(opened.truth), opened.truth_index),
         device=device,
     )
-
-
-FindMesh = Callable[[Rgb], Mesh | None]
 
 
 def _nothing(rgb: Rgb) -> Mesh | None:

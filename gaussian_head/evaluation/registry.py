@@ -16,6 +16,7 @@ from gaussian_head.evaluation.mouth_aperture import MouthAperture
 from gaussian_head.evaluation.neck_seam import NeckSeam
 from gaussian_head.evaluation.pose_jitter import PoseJitter
 from gaussian_head.evaluation.psnr import Psnr, PsnrVico
+from gaussian_head.evaluation.shift_curve import ShiftCurve
 from gaussian_head.evaluation.silence_leakage import SilenceLeakage
 from gaussian_head.evaluation.smoothness import Smoothness
 from gaussian_head.evaluation.ssim import Ssim, SsimSkimage, SsimVico
@@ -25,7 +26,7 @@ from gaussian_head.evaluation.word_error_rate import WordErrorRate
 METRICS: tuple[type[Metric], ...] = (
     Psnr, Ssim, Lpips, Cpbd, PsnrVico, SsimVico, SsimSkimage, Fid, Fvd,
     Csim, CoefficientError,
-    LandmarkDistance, MouthAperture, AudioVisualSync, SilenceLeakage, WordErrorRate,
+    ShiftCurve, LandmarkDistance, MouthAperture, AudioVisualSync, SilenceLeakage, WordErrorRate,
     ActionUnitError, Blinks, Smoothness, PoseJitter, NeckSeam,
 )  # fmt: skip
 
