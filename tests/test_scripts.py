@@ -104,6 +104,15 @@ def test_synthesize_and_evaluate_pass_their_arguments_on(house: Path) -> None:
     assert calls[1][1:] == ["-m", "gaussian_head.evaluate", "-S", "data/a", "-M", "output/a"]
 
 
+def test_prepare_passes_its_arguments_on(house: Path) -> None:
+    recorded(house, "prepare.sh")
+    calls = recorded(house, "prepare.sh", "--status")
+    assert [call[1:] for call in calls] == [
+        ["-m", "gaussian_head.prepare"],
+        ["-m", "gaussian_head.prepare", "--status"],
+    ]
+
+
 def test_demo_goes_from_the_video_to_the_report(house: Path) -> None:
     video = house.parent / "clip of me.mov"
     video.touch()
