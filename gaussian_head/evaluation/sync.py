@@ -139,7 +139,7 @@ class AudioVisualSync(Metric):
         waiting = [face for face in self._faces if not face.over]
         for face in waiting:
             face.advance(self._pictures, over=over or face_track.is_over(face.track, frame))
-        needed = min((face.next_frame for face in waiting if not face.over), default=frame + 1)
+        needed = min((face.next_frame for face in waiting if not face.over), default=math.inf)
         self._pictures = {i: rgb for i, rgb in self._pictures.items() if i >= needed}
 
     def _why_no_track(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def test_offset_of_recorded_features(recorded: Recorded) -> None:
 def test_offset(name: str, metric_cases: dict[str, dict[str, Any]], case_folder: Any) -> None:
     case = get(metric_cases, f"syncnet.{name}")
     features = np.load(case_folder("metrics") / case["input"]["npz"])
-    max_shift = 10 if "vshift=10" in case["reference"] else 15
+    max_shift = int(re.search(r"vshift[ =](\d+)", case["reference"])[1])
     lips, sound = (torch.from_numpy(features[case["input"][key]]) for key in ("im", "au"))
     sync = measure_sync(lips, sound, max_shift=max_shift)
     expected, tolerance = case["value"], case["tol"]
@@ -116,8 +117,8 @@ def test_offset(name: str, metric_cases: dict[str, dict[str, Any]], case_folder:
 @pytest.mark.parametrize("name", ["track_shot", "track_shot.short"])
 def test_tracks(name: str, metric_cases: dict[str, dict[str, Any]], case_folder: Any) -> None:
     case = get(metric_cases, f"syncnet.{name}")
-    limits = {"min_detections": 20, "min_size_px": 30.0} if "min_track 20" in case["reference"] else {}
-    tracks = track_faces(detections_of(case, case_folder), **limits)
+    detections, size_px = (int(re.search(rf"{key} (\d+)", case["reference"])[1]) for key in ("min_track", "face_size"))
+    tracks = track_faces(detections_of(case, case_folder), min_detections=detections, min_size_px=float(size_px))
     assert len(tracks) == len(case["value"])
     for track, expected in zip(tracks, case["value"], strict=True):
         assert (track.first, track.last, len(track.boxes)) == (expected["first"], expected["last"], expected["n"])
@@ -134,7 +135,8 @@ def test_crop(metric_cases: dict[str, dict[str, Any]], case_folder: Any) -> None
     assert len(places) == expected["n"]
     for column, key in enumerate(("x_first10", "y_first10", "s_first10")):
         np.testing.assert_allclose(places[:10, column], expected[key], atol=tolerance["s,x,y"], rtol=0)
-    crops = [crop_face(drawn_frame(track.first + i), *place) for i, place in enumerate(places)]
+    size = tuple(int(side) for side in re.match(r"H=(\d+),W=(\d+)", case["input"]["frame_formula"]).groups())
+    crops = [crop_face(drawn_frame(track.first + i, *size), *place) for i, place in enumerate(places)]
     means = [crop.mean() for crop in crops]
     np.testing.assert_allclose(means[:5], expected["crop_mean_first5"], atol=tolerance["crop_mean"])
     assert means[-1] == pytest.approx(expected["crop_mean_last"], abs=tolerance["crop_mean"])
@@ -154,7 +156,7 @@ def detections_of(case: dict[str, Any], case_folder: Any) -> list[np.ndarray]:
     return [rows[rows[:, 0] == frame, 1:5] for frame in range(int(rows[:, 0].max()) + 1)]
 
 
-def drawn_frame(t: int) -> np.ndarray:
-    """The picture of the manifest's `frame_formula`."""
-    y, x = np.mgrid[:240, :480]
+def drawn_frame(t: int, height: int, width: int) -> np.ndarray:
+    """The picture of the case's `frame_formula`."""
+    y, x = np.mgrid[:height, :width]
     return (((3 * x + 5 * y) // 4 + 2 * t)[..., None] + np.array([0, 40, 90])).astype(np.uint8)

@@ -41,6 +41,37 @@ def test_a_jump_begins_a_new_track_and_faces_keep_theirs() -> None:
     np.testing.assert_array_equal([track.boxes[-1] for track in tracks], [BOX, other, BOX + 120])
 
 
+def follow_one_after_the_other(detections: list[np.ndarray]) -> list[list[tuple[int, tuple[float, ...]]]]:
+    """Faces as the original finds them: all of the clip for one track, then all that is left for the next."""
+    left = [[tuple(box) for box in boxes] for boxes in detections]
+    tracks = []
+    while any(left):
+        track: list[tuple[int, tuple[float, ...]]] = []
+        for frame, boxes in enumerate(left):
+            if track and frame - track[-1][0] > 25:
+                break
+            box = next((b for b in boxes if not track or overlap(np.array(b), np.array(track[-1][1])) > 0.5), None)
+            if box is not None:
+                track.append((frame, box))
+                boxes.remove(box)
+        tracks.append(track)
+    return tracks
+
+
+def test_one_pass_finds_the_tracks_of_many() -> None:
+    rng = np.random.default_rng(2)
+    paths = np.cumsum(rng.normal(size=(200, 4, 1)) * 12, 0) + 150 * np.arange(4)[:, None] + BOX  # they meet and part
+    seen = rng.random((200, 4)) > np.where(np.arange(200) // 30 % 2, 0.9, 0.1)[:, None]
+    frames = [boxes[rng.permutation(4)][: seen[i].sum()] for i, boxes in enumerate(paths)]
+    expected = follow_one_after_the_other(frames)
+    tracks = track_faces(frames, min_detections=0, min_size_px=0.0)
+    assert len(tracks) == len(expected) > 10
+    for track, found in zip(tracks, expected, strict=True):
+        assert (track.first, track.last, track.detections) == (found[0][0], found[-1][0], len(found))
+        for frame, box in found:
+            assert tuple(track.boxes[frame - track.first]) == box
+
+
 def test_small_faces_do_not_count() -> None:
     narrow = np.array([0.0, 0.0, 40.0, 101.0])
     assert len(track_faces([narrow[None]] * 101)) == 1

@@ -15,6 +15,7 @@ from gaussian_head.evaluation.metric import ClipFacts, Figure, Look, Pair, Side,
 from gaussian_head.evaluation.sync import SAMPLES_PER_FRAME, AudioVisualSync, encode_sound, measure_sync
 from gaussian_head.media.audio import write_wav
 from gaussian_head.media.mfcc import extract_mfcc
+from gaussian_head.networks.s3fd import S3FD
 from gaussian_head.networks.syncnet import SyncNet
 
 SIDE, FRAMES = 160, 125
@@ -244,6 +245,15 @@ def test_missing_weights_and_files_are_named(clip, speech, tmp_path: Path, monke
     facts = ClipFacts(25.0, SIDE, SIDE, has_truth=False, picture=Side(sound=silent))
     with pytest.raises(Unavailable, match="no_sound"):
         AudioVisualSync(facts, detect=lambda _: BOX, network=LevelEncoders(0.0))
+
+
+def test_files_of_weights_are_all_it_needs(clip, speech, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(SyncNet().state_dict(), tmp_path / "syncnet_v2.model")
+    torch.save(S3FD().state_dict(), tmp_path / "sfd_face.pth")
+    monkeypatch.setenv("GAUSSIAN_HEAD_CHECKPOINTS", str(tmp_path))
+    metric = AudioVisualSync(clip(speech))
+    with pytest.raises(Unavailable, match="no face found"):  # a network that has learnt nothing is sure of nothing
+        run(metric, [bright(0)] * 2)
 
 
 def test_equal_features_agree_and_shifts_mirror() -> None:

@@ -46,6 +46,14 @@ def test_no_face_gives_no_box() -> None:
     assert detector.detect(np.zeros((128, 128, 3), np.uint8)).shape == (0, 4)
 
 
+def test_suppressed_faces_still_suppress_as_in_the_original() -> None:
+    still = (0.0, 0.0, 0.0, 0.0)
+    faces = [((x, 0.5, 0.4, 0.4), still, p) for x, p in ((0.2, 0.99), (0.45, 0.97), (0.6, 0.95))]
+    # The second overlaps the first by 0.23 and the third by 0.45; the first and the third do not touch.
+    boxes = KnownFaces(faces).detect(np.zeros((128, 128, 3), np.uint8))
+    np.testing.assert_allclose(boxes, [[0, 38.4, 51.2, 89.6]], atol=1e-4)
+
+
 def test_suppression_keeps_the_best_of_each_heap() -> None:
     boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [8, 0, 18, 10], [30, 0, 40, 10]], float)
     scores = np.array([0.92, 0.99, 0.95, 0.91])
