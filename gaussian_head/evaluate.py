@@ -7,44 +7,35 @@ python -m gaussian_head.evaluate --pred results/ --gt truths/ --protocol self [-
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
-import torch
 import tyro
-from rich.console import Console
 
 from gaussian_head.data.subject import Subject
 from gaussian_head.device import choose_device
-from gaussian_head.driving.regression import SpeechRegression, load_features
-from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.errors import UserError, configure_logging, run_command
-from gaussian_head.evaluation import registry, timing
+from gaussian_head.evaluation import page, registry
 from gaussian_head.evaluation.clip import Align
-from gaussian_head.evaluation.compare import find_drops, parse_limits, unguarded
-from gaussian_head.evaluation.contact_sheet import choose_frames, draw_contact_sheet
-from gaussian_head.evaluation.held_out import FindMesh, HeldOut
-from gaussian_head.evaluation.measure import measure
-from gaussian_head.evaluation.measure_clip import ONE_LOOK, measure_clip
-from gaussian_head.evaluation.page import write_page
-from gaussian_head.evaluation.report import Report, Row, TrainedFacts, row_from
-from gaussian_head.evaluation.sets import measure_set
-from gaussian_head.geometry.landmarks import mouth_aperture
+from gaussian_head.evaluation.compare import Guard
+from gaussian_head.evaluation.contact_sheet import draw_contact_sheet
+from gaussian_head.evaluation.held_out import measure_held_out
+from gaussian_head.evaluation.measure_clip import measure_clip
+from gaussian_head.evaluation.metric import Metric, Rgb
+from gaussian_head.evaluation.protocols import PROTOCOLS
+from gaussian_head.evaluation.report import Report, row_from
+from gaussian_head.evaluation.set_figures import set_tables
+from gaussian_head.evaluation.sets import NAME as SET_NAME
+from gaussian_head.evaluation.sets import measure_set, require_whole
 from gaussian_head.media.image import write_png
-from gaussian_head.networks.face_mesh import FaceMeshDetector
 from gaussian_head.networks.weights import loaded_hashes
-from gaussian_head.progress import track
-from gaussian_head.render.clip import RenderClock
-from gaussian_head.render.trained import TrainedHead, load_trained
+from gaussian_head.render.trained import load_trained
 
-ORACLE_GIVEN = ("pose", "landmarks", "hair_points", "action_units", "torso", "background")
-PREDICTED_GIVEN = ("pose", "upper_face_landmarks", "hair_points", "action_units", "torso", "background")
-PAGE_NAME = "report.html"
+OUT = Path("output/evaluation")
+SHOWN = 8
+"""Frames on a contact sheet."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +84,10 @@ def evaluate(options: EvaluateOptions) -> None:
     if options.protocol is not None:
         measure_folder(options)
         return
-    report = measure_trained(options) if options.model else measure_video(options)
-    if options.compare is not None:
-        guard(report, Report.load(options.compare), options.max_drop)
+    guard = Guard.load(options.compare, options.max_drop, registry.entries())
+    report = measure_head(options) if options.model is not None else measure_video(options)
+    if guard is not None:
+        enforce(guard, report)
 
 
 def check(options: EvaluateOptions) -> None:
@@ -104,166 +96,103 @@ def check(options: EvaluateOptions) -> None:
     Raises:
         UserError: Says which.
     """
-    trained, video = (options.source, options.model), options.pred
-    if (video is None) == (None in trained) and not (video is None and any(trained)):
-        raise UserError("give either -S data/<ID> and -M output/<name>, or --pred VIDEO (and --gt VIDEO).")
-    if any(trained) and (None in trained or options.gt or options.protocol):
-        raise UserError("-S and -M belong together, and go without --gt and --protocol.")
-    if options.protocol is None and options.annotations:
-        raise UserError("--annotations goes with --protocol.")
-    if bool(options.compare) != bool(options.max_drop) or (options.compare and options.protocol):
-        raise UserError("--compare and --max-drop belong together, and go without --protocol.")
+    head, videos = (options.source, options.model), (options.pred, options.gt, options.protocol, options.annotations)
+    if any(head) and any(videos):
+        raise UserError("-S and -M measure a trained head, --pred, --gt and --protocol videos; give one or the other.")
+    if None in head and options.pred is None:
+        raise UserError("give -S data/<ID> and -M output/<name>, or --pred VIDEO (and --gt VIDEO).")
+    if options.annotations and not options.protocol:
+        raise UserError("--annotations lists the clips of a set; give --protocol too.")
+    if options.protocol and (options.compare or options.max_drop or options.metrics):
+        raise UserError(
+            "--protocol says itself what is measured, and goes without --compare, --max-drop and --metrics."
+        )
     if unknown := sorted(set(options.metrics) - set(registry.entries())):
         raise UserError(f"--metrics: no metric {', '.join(unknown)}; there are: {', '.join(registry.entries())}.")
 
 
-def measure_trained(options: EvaluateOptions) -> Report:
-    """Measure a trained head on its subject's val frames, driven by what was tracked and by the sound."""
-    device = choose_device(options.device)
+def measure_head(options: EvaluateOptions) -> Report:
+    """Measure a trained head on its subject's val frames."""
     trained = load_trained(options.model)
-    trained.head.to(device)
+    trained.head.to(choose_device(options.device))
     subject = Subject(options.source, trained.size)
     if trained.subject != subject.layout.subject:
         raise UserError(f"{options.model} was trained on {trained.subject}, not on {subject.layout.subject}; "
                         f"give -S data/{trained.subject}.")  # fmt: skip
-    clock, sheets = RenderClock(), {}
-    shown = choose_frames(subject.val, mouth_aperture(subject.landmarks[subject.val].numpy()))
-    with find_faces() as find_true_mesh:
-        held_out = HeldOut(subject, shown, find_true_mesh)
-        oracle = DrivingSequence.from_subject(subject, subject.val)
-        rows = {"oracle": _measure_row(options, "oracle", ORACLE_GIVEN, held_out, trained, oracle, clock, sheets)}
-        try:
-            heard = predicted_motion(subject, options.model, oracle)
-        except FileNotFoundError as error:
-            rows["predicted"] = Row({}, (), dict.fromkeys(wanted_entries(options), str(error)))
-        else:
-            rows["predicted"] = _measure_row(
-                options, "predicted", PREDICTED_GIVEN, held_out, trained, heard, RenderClock(), sheets
-            )
-    for name, sheet in sheets.items():
-        write_png(options.model / sheet_name(name), sheet)
-    recorded = timing.read_timing(options.model)
-    facts = TrainedFacts(
-        subject=trained.subject,
-        preset=trained.preset,
-        device=str(device),
-        timing_s={"process": timing.process_seconds(subject.layout)} | {s: recorded.get(s) for s in timing.STAGES},
-        render_fps=clock.fps,
-        peak_rss_mb=max(timing.peak_rss_mb(), recorded.get("peak_rss_mb", 0.0)),
-    )
-    compared = {
-        "frames": f"{len(subject.val)} held out, of {subject.frames}",
-        "size_px": [subject.width, subject.height],
-        "fps": oracle.fps,
-        "picture": "rendered, 8 bits, before any video encoding",
-        "truth": "gt_imgs of the subject folder",
-    }
-    title = f"{trained.subject} ({trained.preset}), frames held out"
-    report = Report(title, rows, registry.entries(), compared, loaded_hashes(), facts)
+    report, sheets = measure_held_out(subject, trained, options.model, wanted_metrics(options))
     return publish(report, options.model, sheets)
-
-
-def _measure_row(
-    options: EvaluateOptions, name: str, given: tuple[str, ...], held_out: HeldOut, trained: TrainedHead,
-    motion: DrivingSequence, clock: RenderClock, sheets: dict[str, np.ndarray],
-) -> Row:  # fmt: skip
-    kept: dict[int, np.ndarray] = {}
-    with find_faces() as find_mesh, tempfile.TemporaryDirectory() as folder:
-        pairs = held_out.pairs(trained.head, motion, clock, find_mesh, kept)
-        facts = held_out.facts(motion, Path(folder))
-        measured = measure(track(pairs, len(motion), f"row {name}"), facts, wanted_metrics(options))
-    sheets[name] = draw_contact_sheet(held_out.truths, kept, name)
-    return row_from(measured, given)
-
-
-def predicted_motion(subject: Subject, run: Path, oracle: DrivingSequence) -> DrivingSequence:
-    """Return the val frames' motion with lips, chin and lower cheeks predicted from the sound.
-
-    Raises:
-        FileNotFoundError: The run has no fitted regression, or the subject no features of its kind.
-    """
-    regression = SpeechRegression.load(run / "driving")
-    features = load_features(subject, regression.facts.extractor)
-    return oracle.with_landmarks(regression.predict(features, rest=subject.landmarks)[subject.val])
 
 
 def measure_video(options: EvaluateOptions) -> Report:
     """Measure any video or folder of frames."""
-    device = choose_device(options.device)
-    out = options.out or Path("output/evaluation") / options.pred.stem
-    result = measure_clip(
-        options.pred, options.gt, options.align, options.metrics or None, fps=options.fps, device=device
-    )
-    row = row_from(result.measured)
+    measured = measure_clip(
+        options.pred, options.gt, options.align, options.metrics or None, fps=options.fps,
+        device=choose_device(options.device), shown=SHOWN,
+    )  # fmt: skip
+    name = options.pred.stem
     title = options.pred.name if options.gt is None else f"{options.pred.name} against {options.gt.name}"
-    report = Report(title, {options.pred.stem: row}, registry.entries(), result.compared, loaded_hashes())
-    return publish(report, out, {options.pred.stem: result.sheet} if result.sheet is not None else {})
+    report = Report(title, {name: row_from(measured)}, registry.entries(), measured.compared, loaded_hashes())
+    sheet = draw_contact_sheet(measured.truths, measured.pictures, name)
+    return publish(report, options.out or OUT / name, {name: sheet})
 
 
 def measure_folder(options: EvaluateOptions) -> None:
     """Measure all videos of a folder by a paper's protocol."""
-    out = options.out or Path("output/evaluation") / f"{options.pred.name}_{options.protocol}"
-    measure_set(
-        options.pred, options.gt, options.annotations, options.protocol, out, options.processes, options.align
-    )
+    from rich.console import Console
+
+    out = options.out or OUT / f"{options.pred.name}_{options.protocol}"
+    document = measure_set(
+        options.pred, options.gt, options.annotations, PROTOCOLS[options.protocol], out,
+        processes=options.processes, align=options.align, fps=options.fps,
+    )  # fmt: skip
+    for table in set_tables(document):
+        Console().print(table)
+    print(out / SET_NAME)
+    require_whole(document)
 
 
-def wanted_metrics(options: EvaluateOptions) -> list[type[registry.Metric]]:
+def wanted_metrics(options: EvaluateOptions) -> list[type[Metric]]:
     """Return the classes that give the figures asked for."""
-    names = set(wanted_entries(options))
-    return [metric for metric in registry.METRICS if names & {entry.name for entry in metric.entries}]
+    wanted = set(options.metrics or registry.entries())
+    return [metric for metric in registry.METRICS if wanted & {entry.name for entry in metric.entries}]
 
 
-def wanted_entries(options: EvaluateOptions) -> tuple[str, ...]:
-    """Return the names of the figures asked for."""
-    return options.metrics or tuple(registry.entries())
+def publish(report: Report, folder: Path, sheets: dict[str, Rgb]) -> Report:
+    """Write the report, its page and pictures; print the table and where they are."""
+    from rich.console import Console
 
-
-@contextmanager
-def find_faces() -> Iterator[FindMesh]:
-    """Give a function that follows the face of one clip; without mediapipe, one that finds none."""
-    with ExitStack() as stack:
-        try:
-            yield stack.enter_context(FaceMeshDetector(ONE_LOOK)).detect
-        except UserError:
-            yield lambda rgb: None
-
-
-def publish(report: Report, folder: Path, sheets: dict[str, np.ndarray]) -> Report:
-    """Write the report and its page, and print the table and where they are."""
     path = report.save(folder)
-    write_page(report, report.traces(), sheets, folder / PAGE_NAME)
+    page.write_page(report, report.traces(), sheets, folder / page.NAME)
+    for row, sheet in sheets.items():
+        write_png(folder / sheet_name(row), sheet)
     console = Console()
     console.print(report.table(console.width))
     for remark in report.remarks():
         print(remark)
-    for name in sheets:
-        print(folder / sheet_name(name))
-    print(folder / PAGE_NAME)
+    for written in (*map(sheet_name, sheets), page.NAME):
+        print(folder / written)
     print(path)
     return report
 
 
-def sheet_name(row: str) -> str:
-    """Return the file name of a row's contact sheet; the oracle's is the contact sheet."""
-    return "contact_sheet.png" if row == "oracle" else f"contact_sheet_{row}.png"
-
-
-def guard(now: Report, before: Report, max_drop: str) -> None:
-    """Leave with status 1 and a line for every figure that got worse by more than it may.
+def enforce(guard: Guard, report: Report) -> None:
+    """Tell what got worse than the earlier report, one line each.
 
     Raises:
-        SystemExit: Something did.
+        SystemExit: Something did; with status 1.
     """
-    limits = parse_limits(max_drop, set(now.entries) | set(before.entries))
-    for name in unguarded(before, limits):
-        print(f"--max-drop: {name} guards nothing: the earlier report has no value for it")
-    drops = find_drops(now, before, limits)
+    for name in guard.unguarded():
+        print(f"{name}: the earlier report has no value; nothing is guarded", file=sys.stderr)
+    drops = guard.check(report)
     for drop in drops:
-        print(drop)
+        print(drop, file=sys.stderr)
     if drops:
-        raise SystemExit(1)
-    print(f"no figure of {', '.join(limit.name for limit in limits)} got worse by more than it may")
+        sys.exit(1)
+
+
+def sheet_name(row: str) -> str:
+    """Return the file name of a row's contact sheet; only a head's second row has a name of its own."""
+    return "contact_sheet_predicted.png" if row == "predicted" else "contact_sheet.png"
 
 
 def main() -> None:

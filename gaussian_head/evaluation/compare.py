@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,19 +70,13 @@ class Guard:
         before = Report.load(compare)
         return cls(before, parse_limits(max_drop, {*before.entries, *known}))
 
-    def check(self, report: Report) -> None:
-        """Print what got worse, one line each.
+    def check(self, report: Report) -> list[Drop]:
+        """Return what got worse by more than it may; see `find_drops`."""
+        return find_drops(report, self.before, self.limits)
 
-        Raises:
-            SystemExit: Something did; with status 1.
-        """
-        for name in unguarded(self.before, self.limits):
-            print(f"{name}: the earlier report has no value; nothing is guarded", file=sys.stderr)
-        drops = find_drops(report, self.before, self.limits)
-        for drop in drops:
-            print(drop, file=sys.stderr)
-        if drops:
-            sys.exit(1)
+    def unguarded(self) -> list[str]:
+        """Return the limits that guard nothing, since the earlier report has no value for them."""
+        return unguarded(self.before, self.limits)
 
 
 def parse_limits(text: str, known: Collection[str]) -> tuple[Limit, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,11 +13,9 @@ from gaussian_head.data.layout import SPEECH_HZ
 from gaussian_head.data.subject import Frame, Subject
 from gaussian_head.driving.regression import SpeechRegression, load_features
 from gaussian_head.driving.sequence import DrivingSequence
-from gaussian_head.errors import UserError
 from gaussian_head.evaluation import registry, timing
 from gaussian_head.evaluation.contact_sheet import choose_frames, draw_contact_sheet
-from gaussian_head.evaluation.measure import measure
-from gaussian_head.evaluation.measure_clip import FindMesh, face_finders, mouth_mask
+from gaussian_head.evaluation.measure_clip import FindMesh, measure_with_faces, mouth_mask
 from gaussian_head.evaluation.metric import ClipFacts, Look, Mesh, Metric, Pair, Region, Rgb, Side
 from gaussian_head.evaluation.report import Report, Row, TrainedFacts, row_from
 from gaussian_head.geometry.cameras import project
@@ -111,11 +108,12 @@ class HeldOut:
         """
         clock = RenderClock() if self.sheets else self.clock
         kept: tuple[dict[int, Rgb], dict[int, Rgb]] = ({}, {})
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            finders = face_finders(stack)
-            pairs = track(self._pairs(motion, clock, finders, kept), len(motion), f"row {name}")
-            row = row_from(measure(pairs, self._facts(motion, folder), metrics), given)
+
+        def pairs(*finders: FindMesh) -> Iterator[Pair]:
+            return track(self._pairs(motion, clock, finders, kept), len(motion), f"row {name}")
+
+        with tempfile.TemporaryDirectory() as folder:
+            row = row_from(measure_with_faces(pairs, self._facts(motion, Path(folder)), metrics), given)
         self.sheets[name] = draw_contact_sheet(*kept, name)
         return row
 
@@ -127,7 +125,7 @@ class HeldOut:
         return ClipFacts(motion.fps, subject.width, subject.height, has_truth=True, picture=picture, truth=truth)
 
     def _pairs(
-        self, motion: DrivingSequence, clock: RenderClock, finders: tuple[FindMesh, FindMesh],
+        self, motion: DrivingSequence, clock: RenderClock, finders: tuple[FindMesh, ...],
         kept: tuple[dict[int, Rgb], dict[int, Rgb]],
     ) -> Iterator[Pair]:  # fmt: skip
         subject = self.subject
@@ -147,6 +145,7 @@ class HeldOut:
         if k not in self._true_meshes:
             self._true_meshes[k] = find_mesh(rgb)
         return self._true_meshes[k]
+
     def _regions(self, frame: Frame) -> dict[str, Region]:
         subject, k = self.subject, frame.index
         points, _ = project(subject.landmarks[k].numpy(), subject.viewmats[k].numpy(), subject.K.numpy())

@@ -83,20 +83,14 @@ def measure_clip(
     kept: tuple[dict[int, Rgb], dict[int, Rgb]] = ({}, {})
     wanted_frames = set(np.linspace(0, opened.frames - 1, min(shown, opened.frames)).round().astype(int).tolist())
 
-    def pairs(finders: tuple[FindMesh, FindMesh]) -> Iterator[Pair]:
+    def pairs(*finders: FindMesh) -> Iterator[Pair]:
         for pair in _pairs(opened, finders):
             if pair.index in wanted_frames:
                 kept[0][pair.index] = pair.picture.rgb
                 kept[1].update({} if pair.truth is None else {pair.index: pair.truth.rgb})
             yield pair
 
-    with ExitStack() as stack:
-        try:
-            finders = [stack.enter_context(FaceMeshDetector(ONE_LOOK)).detect for _ in range(2)]
-        except UserError as error:
-            result = _measure_faceless(pairs((_nothing, _nothing)), facts, chosen, str(error))
-        else:
-            result = measure(pairs((finders[0], finders[1])), facts, chosen)
+    result = measure_with_faces(pairs, facts, chosen)
     measurable = {entry.name for metric in chosen for entry in metric.entries}
     unavailable = {name: reason for name, reason in result.unavailable.items() if name in wanted}
     unavailable |= {name: "no metric of this name is registered" for name in sorted(wanted - measurable)}
@@ -143,11 +137,7 @@ def _facts(opened: Aligned, sound: Path | None, device: torch.device) -> ClipFac
     )
 
 
-def _nothing(rgb: Rgb) -> Mesh | None:
-    return None
-
-
-def _pairs(opened: Aligned, finders: tuple[FindMesh, FindMesh]) -> Iterator[Pair]:
+def _pairs(opened: Aligned, finders: tuple[FindMesh, ...]) -> Iterator[Pair]:
     for index, (rgb, true_rgb) in enumerate(opened.pairs()):
         picture = Look(rgb, finders[0])
         truth = None if true_rgb is None else Look(true_rgb, finders[1])
@@ -155,10 +145,29 @@ def _pairs(opened: Aligned, finders: tuple[FindMesh, FindMesh]) -> Iterator[Pair
         yield Pair(index, picture, truth, find_regions(mesh, opened.picture.width, opened.picture.height))
 
 
+def measure_with_faces(
+    pairs: Callable[[FindMesh, FindMesh], Iterator[Pair]], facts: ClipFacts, metrics: Sequence[type[Metric]]
+) -> Measured:
+    """Measure pairs whose faces are found by one look of MediaPipe's mesh a frame.
+
+    Without mediapipe, what needs no face is measured, and of the rest the reason is told.
+
+    Args:
+        pairs: Gives the pairs; called with what finds the face of the clip, and of the true footage.
+        facts: What is known beforehand.
+        metrics: What to measure.
+    """
+    with ExitStack() as stack:
+        try:
+            finders = [stack.enter_context(FaceMeshDetector(ONE_LOOK)).detect for _ in range(2)]
+        except UserError as error:
+            return _measure_faceless(pairs(lambda rgb: None, lambda rgb: None), facts, metrics, str(error))
+        return measure(pairs(*finders), facts, metrics)
+
+
 def _measure_faceless(
     pairs: Iterator[Pair], facts: ClipFacts, metrics: Sequence[type[Metric]], reason: str
 ) -> Measured:
-    """Measure what needs no face, and say of the rest that faces could not be looked for."""
     without = [metric for metric in metrics if not any("landmarks" in entry.needs for entry in metric.entries)]
     result = measure(pairs, facts, without)
     lost = {entry.name: reason for metric in metrics if metric not in without for entry in metric.entries}

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from gaussian_head.errors import UserError
 from gaussian_head.evaluation import face_track
-from gaussian_head.evaluation.metric import ClipFacts, Entry, Figure, Metric, Pair, Rgb, Unavailable
+from gaussian_head.evaluation.metric import ClipFacts, Curve, Entry, Figure, Metric, Pair, Rgb, Unavailable
 from gaussian_head.media.audio import load_audio
 from gaussian_head.media.mfcc import extract_mfcc
 from gaussian_head.networks.s3fd import load_s3fd
@@ -126,6 +126,13 @@ class AudioVisualSync(Metric):
         lips = torch.cat(face.features)[:windows]
         self.sync = measure_sync(lips, encode_sound(self._network, speech, windows, self.clip.device))
         return self._figures(self.sync, first, used, len(held))
+
+    def curves(self) -> dict[str, Curve]:
+        """Return the mean distance over the shift between lips and sound."""
+        if self.sync is None:
+            return {}
+        x, y = tuple(map(float, self.sync.offsets)), tuple(self.sync.curve.tolist())
+        return {"sync_d": Curve("shift of the sound, frames of 40 ms", x, y, "mean distance")}
 
     def _see(self, frame: int, rgb: Rgb, boxes: Float[np.ndarray, "N 4"]) -> None:
         self._pictures[frame] = rgb
