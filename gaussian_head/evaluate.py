@@ -25,7 +25,7 @@ from gaussian_head.evaluation.held_out import measure_held_out
 from gaussian_head.evaluation.measure_clip import measure_clip
 from gaussian_head.evaluation.metric import Metric, Rgb
 from gaussian_head.evaluation.protocols import PROTOCOLS
-from gaussian_head.evaluation.report import Report, row_from
+from gaussian_head.evaluation.report import TRUTH, Report, row_from
 from gaussian_head.evaluation.set_figures import set_tables
 from gaussian_head.evaluation.sets import NAME as SET_NAME
 from gaussian_head.evaluation.sets import measure_set, require_whole
@@ -131,7 +131,10 @@ def measure_video(options: EvaluateOptions) -> Report:
     )  # fmt: skip
     name = options.pred.stem
     title = options.pred.name if options.gt is None else f"{options.pred.name} against {options.gt.name}"
-    report = Report(title, {name: row_from(measured)}, registry.entries(), measured.compared, loaded_hashes())
+    rows = {name: row_from(measured)}
+    if measured.truth is not None:
+        rows[TRUTH] = row_from(measured.truth, ("everything",))
+    report = Report(title, rows, registry.entries(), measured.compared, loaded_hashes())
     sheet = draw_contact_sheet(measured.truths, measured.pictures, name)
     return publish(report, options.out or OUT / name, {name: sheet})
 
@@ -165,8 +168,7 @@ def publish(report: Report, folder: Path, sheets: dict[str, Rgb]) -> Report:
     page.write_page(report, report.traces(), sheets, folder / page.NAME)
     for row, sheet in sheets.items():
         write_png(folder / sheet_name(row), sheet)
-    console = Console()
-    console.print(report.table(console.width))
+    Console().print(report.table())
     for remark in report.remarks():
         print(remark)
     for written in (*map(sheet_name, sheets), page.NAME):

@@ -17,7 +17,7 @@ from gaussian_head.evaluation import registry, timing
 from gaussian_head.evaluation.contact_sheet import choose_frames, draw_contact_sheet
 from gaussian_head.evaluation.measure_clip import FindMesh, measure_with_faces, mouth_mask
 from gaussian_head.evaluation.metric import ClipFacts, Look, Mesh, Metric, Pair, Region, Rgb, Side
-from gaussian_head.evaluation.report import Report, Row, TrainedFacts, row_from
+from gaussian_head.evaluation.report import TRUTH, Report, Row, TrainedFacts, row_from
 from gaussian_head.geometry.cameras import project
 from gaussian_head.geometry.landmarks import mouth_aperture
 from gaussian_head.media.audio import load_audio, write_wav
@@ -46,15 +46,18 @@ def measure_held_out(
         The report, and a contact sheet by row.
     """
     held_out = HeldOut(subject, trained)
+    rows = {}
     tracked = DrivingSequence.from_subject(subject, subject.val)
-    oracle = held_out.measure("oracle", tracked, ORACLE_GIVEN, metrics)
+    rows["oracle"], truth = held_out.measure("oracle", tracked, ORACLE_GIVEN, metrics)
     try:
         heard = _hear(subject, run, tracked)
     except FileNotFoundError as error:
         names = (entry.name for metric in metrics for entry in metric.entries)
-        rows = {"oracle": oracle, "predicted": Row({}, unavailable=dict.fromkeys(names, str(error)))}
+        rows["predicted"] = Row({}, unavailable=dict.fromkeys(names, str(error)))
     else:
-        rows = {"oracle": oracle, "predicted": held_out.measure("predicted", heard, PREDICTED_GIVEN, metrics)}
+        rows["predicted"], _ = held_out.measure("predicted", heard, PREDICTED_GIVEN, metrics)
+    if truth is not None:
+        rows[TRUTH] = truth
     recorded = timing.read_timing(run)
     facts = TrainedFacts(
         subject=trained.subject,
@@ -97,7 +100,7 @@ class HeldOut:
 
     def measure(
         self, name: str, motion: DrivingSequence, given: tuple[str, ...], metrics: Sequence[type[Metric]]
-    ) -> Row:
+    ) -> tuple[Row, Row | None]:
         """Render the frames in one way and measure them.
 
         Args:
@@ -105,6 +108,9 @@ class HeldOut:
             motion: What moves the head in the val frames.
             given: What of it is ground truth.
             metrics: What to measure.
+
+        Returns:
+            The row, and that of the true frames alone, if faces can be found here.
         """
         clock = RenderClock() if self.sheets else self.clock
         kept: tuple[dict[int, Rgb], dict[int, Rgb]] = ({}, {})
@@ -113,9 +119,9 @@ class HeldOut:
             return track(self._pairs(motion, clock, finders, kept), len(motion), f"row {name}")
 
         with tempfile.TemporaryDirectory() as folder:
-            row = row_from(measure_with_faces(pairs, self._facts(motion, Path(folder)), metrics), given)
+            measured, truth = measure_with_faces(pairs, self._facts(motion, Path(folder)), metrics)
         self.sheets[name] = draw_contact_sheet(*kept, name)
-        return row
+        return row_from(measured, given), None if truth is None else row_from(truth, ("everything",))
 
     def _facts(self, motion: DrivingSequence, folder: Path) -> ClipFacts:
         subject = self.subject
@@ -154,9 +160,9 @@ class HeldOut:
 
     def _cut_sound(self, path: Path, fps: float) -> Path | None:
         layout, val = self.subject.layout, self.subject.val
-        if not layout.audio.is_file() or val != list(range(val[0], val[-1] + 1)):
+        if not layout.speech.is_file() or val != list(range(val[0], val[-1] + 1)):
             return None  # frames of another tool's folder may be scattered: their sound is no speech
-        speech = load_audio(layout.audio, SPEECH_HZ)
+        speech = load_audio(layout.speech, SPEECH_HZ)
         begin, end = (round(k / fps * SPEECH_HZ) for k in (val[0], val[-1] + 1))
         write_wav(path, speech[begin:end], SPEECH_HZ)
         return path

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float
 
-from gaussian_head.evaluation.metric import ClipFacts, Curve, Figure, Metric, Pair, Unavailable
+from gaussian_head.evaluation.metric import ClipFacts, Curve, Figure, Metric, Pair, Side, Unavailable
 
 
 @dataclass(frozen=True)
@@ -32,31 +32,63 @@ def measure(pairs: Iterable[Pair], clip: ClipFacts, metrics: Sequence[type[Metri
         clip: What is known beforehand.
         metrics: The metrics wanted, for example `registry.METRICS`.
     """
-    ready, unavailable = [], {}
-    for metric in metrics:
-        reason = _lacks_truth(metric, clip)
-        if reason is None:
-            try:
-                ready.append(metric(clip))
-                continue
-            except Unavailable as error:
-                reason = str(error)
-        unavailable |= {entry.name: reason for entry in metric.entries}
+    running = _Running(clip, metrics)
     for pair in pairs:
-        for metric in ready:
+        running.update(pair)
+    return running.finish()
+
+
+def measure_beside_truth(
+    pairs: Iterable[Pair], clip: ClipFacts, metrics: Sequence[type[Metric]]
+) -> tuple[Measured, Measured]:
+    """Do the same, and in the same pass measure the true footage, by the metrics that compare with nothing.
+
+    Returns:
+        The clip's figures, and the truth's own: what blinks, motion or sharpness are to be held against.
+    """
+    running = _Running(clip, metrics)
+    alone = [metric for metric in metrics if not _compares(metric)]
+    true_clip = replace(clip, picture=clip.truth, truth=Side(), has_truth=False)
+    truth = _Running(true_clip, alone)
+    for pair in pairs:
+        running.update(pair)
+        truth.update(replace(pair, picture=pair.truth, truth=None))
+    return running.finish(), replace(truth.finish(), unavailable={})  # the clip's row tells what is missing
+
+
+class _Running:
+    """Metrics at work on one clip."""
+
+    def __init__(self, clip: ClipFacts, metrics: Sequence[type[Metric]]) -> None:
+        self.metrics: list[Metric] = []
+        self.unavailable: dict[str, str] = {}
+        for metric in metrics:
+            if _compares(metric) and not clip.has_truth:
+                self._give_up(metric, "needs ground truth; give --gt")
+                continue
+            try:
+                self.metrics.append(metric(clip))
+            except Unavailable as error:
+                self._give_up(metric, str(error))
+
+    def update(self, pair: Pair) -> None:
+        for metric in self.metrics:
             metric.update(pair)
-    figures, features, curves = [], {}, {}
-    for metric in ready:
-        try:
-            figures += metric.finish()
-            features |= metric.features()
-            curves |= metric.curves()
-        except Unavailable as error:
-            unavailable |= {entry.name: str(error) for entry in metric.entries}
-    return Measured(tuple(figures), unavailable, features, curves)
+
+    def finish(self) -> Measured:
+        figures, features, curves = [], {}, {}
+        for metric in self.metrics:
+            try:
+                figures += metric.finish()
+                features |= metric.features()
+                curves |= metric.curves()
+            except Unavailable as error:
+                self._give_up(type(metric), str(error))
+        return Measured(tuple(figures), self.unavailable, features, curves)
+
+    def _give_up(self, metric: type[Metric], reason: str) -> None:
+        self.unavailable |= {entry.name: reason for entry in metric.entries}
 
 
-def _lacks_truth(metric: type[Metric], clip: ClipFacts) -> str | None:
-    if clip.has_truth or "truth" not in metric.entries[0].needs:
-        return None
-    return "needs ground truth; give --gt"
+def _compares(metric: type[Metric]) -> bool:
+    return "truth" in metric.entries[0].needs

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from gaussian_head.errors import UserError
 from gaussian_head.evaluation import registry
 from gaussian_head.evaluation.clip import Align, Aligned, align, open_clip
-from gaussian_head.evaluation.measure import Measured, measure
+from gaussian_head.evaluation.measure import Measured, measure, measure_beside_truth
 from gaussian_head.evaluation.metric import ClipFacts, Figure, Look, Mesh, Metric, Pair, Region, Rgb, Side
 from gaussian_head.evaluation.side import read_side, take_frames
 from gaussian_head.geometry.landmarks import FACE_OVAL, OUTER_LIPS
@@ -44,6 +44,8 @@ class MeasuredClip(Measured):
     """The frames asked for, by number."""
     truths: dict[int, Rgb] = field(default_factory=dict)
     """The true frames beside them, where there are any."""
+    truth: Measured | None = None
+    """What came out of the true footage alone."""
 
 
 def measure_clip(
@@ -90,12 +92,12 @@ def measure_clip(
                 kept[1].update({} if pair.truth is None else {pair.index: pair.truth.rgb})
             yield pair
 
-    result = measure_with_faces(pairs, facts, chosen)
+    result, truth = measure_with_faces(pairs, facts, chosen)
     measurable = {entry.name for metric in chosen for entry in metric.entries}
     unavailable = {name: reason for name, reason in result.unavailable.items() if name in wanted}
     unavailable |= {name: "no metric of this name is registered" for name in sorted(wanted - measurable)}
     figures = tuple(_finite(figure) for figure in result.figures if figure.entry in wanted)
-    return MeasuredClip(figures, unavailable, result.features, result.curves, opened.compared, *kept)
+    return MeasuredClip(figures, unavailable, result.features, result.curves, opened.compared, *kept, truth)
 
 
 def find_regions(mesh: Mesh | None, width: int, height: int) -> dict[str, Region]:
@@ -147,7 +149,7 @@ def _pairs(opened: Aligned, finders: tuple[FindMesh, ...]) -> Iterator[Pair]:
 
 def measure_with_faces(
     pairs: Callable[[FindMesh, FindMesh], Iterator[Pair]], facts: ClipFacts, metrics: Sequence[type[Metric]]
-) -> Measured:
+) -> tuple[Measured, Measured | None]:
     """Measure pairs whose faces are found by one look of MediaPipe's mesh a frame.
 
     Without mediapipe, what needs no face is measured, and of the rest the reason is told.
@@ -156,13 +158,18 @@ def measure_with_faces(
         pairs: Gives the pairs; called with what finds the face of the clip, and of the true footage.
         facts: What is known beforehand.
         metrics: What to measure.
+
+    Returns:
+        The clip's figures, and where there is a truth its own.
     """
     with ExitStack() as stack:
         try:
             finders = [stack.enter_context(FaceMeshDetector(ONE_LOOK)).detect for _ in range(2)]
         except UserError as error:
-            return _measure_faceless(pairs(lambda rgb: None, lambda rgb: None), facts, metrics, str(error))
-        return measure(pairs(*finders), facts, metrics)
+            return _measure_faceless(pairs(lambda rgb: None, lambda rgb: None), facts, metrics, str(error)), None
+        if not facts.has_truth:
+            return measure(pairs(*finders), facts, metrics), None
+        return measure_beside_truth(pairs(*finders), facts, metrics)
 
 
 def _measure_faceless(

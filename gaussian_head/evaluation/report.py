@@ -19,7 +19,6 @@ from gaussian_head.evaluation.metric import Better, Curve, Entry, Figure
 from gaussian_head.media.files import write_bytes
 
 if TYPE_CHECKING:
-    from rich.console import Group
     from rich.table import Table
 
 SCHEMA = 2
@@ -34,6 +33,8 @@ PACKAGES = (
 )  # fmt: skip
 FORM = re.compile(r"\{:[-+ ,]?(\.\d\d?)?[efg%]?\}")
 """Formats a report may ask for: nothing that fills the memory or looks into objects."""
+TRUTH = "ground truth"
+"""The row of the true footage itself, by the metrics that compare with nothing."""
 TRAINED_KEYS = ("subject", "preset", "device", "timing_s", "render_fps", "peak_rss_mb")
 
 Traces = dict[str, dict[str, dict[str, list[float | None]]]]
@@ -207,33 +208,33 @@ class Report:
             told = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise UserError(f"{path} is no report of schema {SCHEMA} ({told}); evaluate again.") from error
 
-    def table(self, width: int = 100) -> Group:
-        """Return the figures for the terminal: a line for each row and region, a column for each entry.
+    def table(self) -> Table:
+        """Return the figures for the terminal: a line for each entry and region, a column for each row."""
+        from rich.markup import escape
+        from rich.table import Table
 
-        Args:
-            width: Of the terminal, in characters; entries that do not fit go into a further table.
-        """
-        from rich.console import Group
-
-        lines = [(row, region) for row in self.rows for region in REGIONS if self._has_value(row, region)]
-        label = max([len("region"), *(len(row) for row in self.rows)]) + len("whole picture") + 8
-        columns = [(entry, self._column(entry, lines)) for entry in self._measured()]
-        tables, chosen, used = [], [], label
-        for entry, cells in columns:
-            needed = max(map(len, (*_heading(entry).split("\n"), *cells))) + 3
-            if chosen and used + needed > width:
-                tables.append(self._one_table(lines, chosen, first=not tables))
-                chosen, used = [], label
-            chosen.append((entry, cells))
-            used += needed
-        return Group(*tables, self._one_table(lines, chosen, first=not tables))
+        table = Table(title=escape(self.title), title_justify="left")
+        table.add_column("figure", no_wrap=True)
+        table.add_column("region", no_wrap=True)
+        for row in self.rows:
+            table.add_column(escape(row), justify="right", no_wrap=True)
+        for name, entry in self.occurring.items():
+            unit = f", {entry.unit}" if entry.unit else ""
+            title = escape(f"{entry.title}{unit} {ARROWS[entry.better]}".strip())
+            for region in REGIONS:
+                figures = [self.figure(row, name, region) for row in self.rows]
+                if any(figure is not None and figure.value is not None for figure in figures):
+                    cells = ("" if figure is None else format_value(figure.value, entry) for figure in figures)
+                    table.add_row(title, region, *cells)
+                    title = ""
+        return table
 
     def remarks(self) -> list[str]:
         """Say what each row was given, what was left out, what could not be measured, and how fast it was."""
         lines = [
             f"{name}: from ground truth: {', '.join(row.from_ground_truth) or 'nothing'}"
             for name, row in self.rows.items()
-            if row.figures
+            if row.figures and name != TRUTH
         ]
         lines += [f"{row}: {', '.join(what)}: {how}" for row, how, what in self.left_out()]
         for reason, names in self.missing().items():
@@ -242,7 +243,7 @@ class Report:
             rest = {row: titles for row, titles in names.items() if row not in whole}
             for titles in dict.fromkeys(map(tuple, rest.values())):
                 where = [row for row, its in rest.items() if tuple(its) == titles]
-                prefix = "" if len(where) == len(self.rows) else f"{', '.join(where)}: "
+                prefix = "" if len(where) == len(self.rows.keys() - {TRUTH}) else f"{', '.join(where)}: "
                 lines.append(f"{prefix}unavailable: {', '.join(titles)}: {reason}")
         if self.trained is None:
             return lines
@@ -277,43 +278,10 @@ class Report:
                         found.setdefault((name, how), []).append(entry.title + where)
         return [(name, how, what) for (name, how), what in found.items()]
 
-    def _measured(self) -> list[Entry]:
-        held = {entry.name for region in REGIONS for entry in self.measured_in(region)}
-        return [entry for name, entry in self.occurring.items() if name in held]
-
-    def _has_value(self, row: str, region: str) -> bool:
-        return any(region in f and f[region].value is not None for f in self.rows[row].figures.values())
-
-    def _column(self, entry: Entry, lines: list[tuple[str, str]]) -> list[str]:
-        figures = [self.figure(row, entry.name, region) for row, region in lines]
-        return ["" if figure is None else format_value(figure.value, entry) for figure in figures]
-
-    def _one_table(self, lines: list[tuple[str, str]], columns: list[tuple[Entry, list[str]]], *, first: bool) -> Table:
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table(title=escape(self.title) if first else None, title_justify="left")
-        table.add_column("row", no_wrap=True)
-        table.add_column("region", no_wrap=True)
-        for entry, _ in columns:
-            table.add_column(escape(_heading(entry)), justify="right", no_wrap=True)
-        previous = None
-        for i, (row, region) in enumerate(lines):
-            if previous not in (None, row):
-                table.add_section()
-            shown = "" if row == previous else escape(row)
-            table.add_row(shown, REGIONS[region], *(cells[i] for _, cells in columns))
-            previous = row
-        return table
-
 
 def format_value(value: float | None, entry: Entry) -> str:
     """Write a value as its entry says, or a dash where there is none."""
     return "-" if value is None else entry.form.format(value)
-
-
-def _heading(entry: Entry) -> str:
-    return f"{entry.title}\n{' '.join(part for part in (entry.unit, ARROWS[entry.better]) if part)}"
 
 
 def _finite(value: float | None) -> float | None:

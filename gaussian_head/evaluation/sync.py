@@ -131,7 +131,7 @@ class AudioVisualSync(Metric):
         """Return the mean distance over the shift between lips and sound."""
         if self.sync is None:
             return {}
-        x, y = tuple(map(float, self.sync.offsets)), tuple(self.sync.curve.tolist())
+        x, y = tuple(map(float, self.sync.shifts)), tuple(self.sync.curve.tolist())
         return {"sync_d": Curve("shift of the sound, frames of 40 ms", x, y, "mean distance")}
 
     def _see(self, frame: int, rgb: Rgb, boxes: Float[np.ndarray, "N 4"]) -> None:
