@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from gaussian_head.data import layout as names
 from gaussian_head.data.action_units import read_action_units
@@ -29,6 +30,9 @@ REGIONS = {
     "hair": names.PARSING_HAIR,
     "mouth": names.PARSING_MOUTH,
 }
+
+PICTURES = ("image", "background", "face", "hair", "mouth", "matte")
+"""What a frame holds."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,17 @@ class Frame:
 
     def to(self, device: torch.device) -> Frame:
         """Return the frame with its pictures on a device."""
-        pictures = {name: getattr(self, name).to(device) for name in ("image", "background", "face", "hair", "mouth", "matte")}
+        pictures = {name: getattr(self, name).to(device) for name in PICTURES}
         return Frame(self.index, **pictures)
+
+    def half(self) -> Frame:
+        """Return the frame at half its size, 2 x 2 px averaged; an odd last row or column is left out."""
+        small = {name: avg_pool2d(getattr(self, name).float(), 2).round_().byte() for name in PICTURES}
+        return Frame(self.index, **small)
 
     def bytes(self) -> int:
         """Memory the frame holds."""
-        return sum(t.numel() for t in (self.image, self.background, self.face, self.hair, self.mouth, self.matte))
+        return sum(getattr(self, name).numel() for name in PICTURES)
 
 
 class Subject:

@@ -73,7 +73,7 @@ def measure_held_out(
         "fps": tracked.fps,
         "size_px": [subject.width, subject.height],
         "picture": "rendered, 8 bits, no video encoding in between",
-        "truth": "gt_imgs of the subject folder",
+        "truth": "frames of the subject folder, over its static background",
     }
     title = f"{trained.subject} ({trained.preset}), frames held out"
     return Report(title, rows, registry.entries(), compared, loaded_hashes(), facts), held_out.sheets
@@ -128,7 +128,7 @@ class HeldOut:
         sound = self._cut_sound(folder / "val.wav", motion.fps)
         picture = Side(sound=sound, viewmats=motion.viewmats.cpu().numpy())
         truth = Side(sound=sound, viewmats=subject.viewmats[subject.val].numpy())
-        return ClipFacts(motion.fps, subject.width, subject.height, has_truth=True, picture=picture, truth=truth)
+        return ClipFacts(float(motion.fps), subject.width, subject.height, has_truth=True, picture=picture, truth=truth)
 
     def _pairs(
         self, motion: DrivingSequence, clock: RenderClock, finders: tuple[FindMesh, ...],
@@ -158,7 +158,7 @@ class HeldOut:
         masks = {"head": frame.head[0].numpy() > 0.5, "mouth": mouth_mask(points, subject.width, subject.height)}
         return {name: Region(mask) for name, mask in masks.items() if mask.any()}
 
-    def _cut_sound(self, path: Path, fps: float) -> Path | None:
+    def _cut_sound(self, path: Path, fps: float | int) -> Path | None:
         layout, val = self.subject.layout, self.subject.val
         if not layout.speech.is_file() or val != list(range(val[0], val[-1] + 1)):
             return None  # frames of another tool's folder may be scattered: their sound is no speech

@@ -30,6 +30,10 @@ class Eye(NamedTuple):
         K[1, 2] -= top
         return Eye(self.viewmat, K, width, height)
 
+    def half(self) -> Eye:
+        """Return the camera whose picture is half as wide and high; an odd last row or column is left out."""
+        return Eye(self.viewmat, self.K * self.K.new_tensor([[0.5], [0.5], [1]]), self.width // 2, self.height // 2)
+
 
 class HeadView(NamedTuple):
     """The head in one frame, both layers premultiplied by their coverage."""

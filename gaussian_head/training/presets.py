@@ -46,6 +46,7 @@ FULL = FitConfig(
         steps=50_000,
         skin_gaussians=12_000,
         hair_gaussians=12_000,
+        coarse_share=0.0,
         densify=DensifyConfig(max_gaussians=60_000, start_share=0.01, stop_share=0.98),
     ),
     fuse=replace(QUICK.fuse, steps=10_000),

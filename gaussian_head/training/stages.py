@@ -49,6 +49,8 @@ class FaceConfig(BranchConfig):
     motion_weight: float = 2e-2
     jitter_m: float = 2e-4
     """Standard deviation of noise on the landmarks, metres."""
+    coarse_share: float = 0.5
+    """Share of the steps, the first ones, that look at pictures of half the size: three times as fast."""
     code_noise: float = 0.05
     """Standard deviation of noise on the expression and pose codes, in their standard deviations."""
     curriculum: CurriculumConfig = field(default_factory=lambda: CurriculumConfig(every=15))
@@ -135,6 +137,8 @@ class FaceStage(BranchStage):
         """The whole frame against the composite; coverage of the head without its mouth; small field outputs."""
         k, frame = self._draw(step)
         condition, eye = self._noisy(self._condition(k), step), self._eye(k)
+        if step < self.config.coarse_share * self.steps:
+            frame, eye = frame.half(), eye.half()
         target = frame.image / 255
         behind = torch.lerp(frame.background / 255, target, frame.mouth / 255)
         deformed = self.head.face.deform(self.head.face.prepare(), condition)

@@ -11,9 +11,11 @@ import pytest
 import torch
 from tiny_fit import longer, trainer
 
+from cuda_ext import rasterize
 from gaussian_head.data.subject import Subject
 from gaussian_head.geometry.landmarks import mouth_aperture
 from gaussian_head.model.head import Head
+from gaussian_head.render.view import Eye, render_branch
 from gaussian_head.training.fit import create_head
 from gaussian_head.training.stage import Stage
 from gaussian_head.training.stages import FaceStage, FuseStage, MouthStage, face_coverage
@@ -155,3 +157,33 @@ def test_gaussians_start_on_the_head(subject, fresh):
     assert ((face > low) & (face < high)).all()
     assert (mouth[:, 0].abs() < 0.03).all()
     assert ((fresh.face.gaussians.base_colors() > -0.01) & (fresh.face.gaussians.base_colors() < 1.01)).all()
+
+
+def test_face_begins_with_pictures_of_half_the_size(subject, fresh):
+    stage = make("face", fresh, subject)
+    stage.config = replace(stage.config, coarse_share=0.5)
+    sizes = []
+
+    def record(*args, **keywords):
+        sizes.append(args[6:8])
+        return rasterize(*args, **keywords)
+
+    stage.rasterizer = record
+    for step in (0, stage.steps // 2 - 1, stage.steps // 2):
+        stage.view(step)
+    full = (subject.width, subject.height)
+    assert sizes == [(full[0] // 2, full[1] // 2)] * 2 + [full]
+
+
+def test_half_a_frame_is_what_a_half_sized_camera_sees(subject, fresh):
+    frame, eye = subject.frame(0), Eye(subject.viewmats[0], subject.K, subject.width, subject.height)
+    half = frame.half()
+    assert half.image.shape == (3, eye.half().height, eye.half().width)
+    corner = frame.image[:, :2, :2].float().mean((1, 2))
+    assert torch.allclose(half.image[:, 0, 0].float(), corner, atol=0.51)
+    deformed = fresh.face.deform(fresh.face.prepare(), make("face", fresh, subject)._condition(0))
+    wide = render_branch(deformed, eye).alpha
+    small = render_branch(deformed, eye.half()).alpha
+    apart = (torch.nn.functional.avg_pool2d(wide, 2) - small).abs().mean()
+    shifted = (torch.nn.functional.avg_pool2d(wide, 2).roll(1, 2) - small).abs().mean()
+    assert apart < 0.5 * shifted
