@@ -11,6 +11,7 @@ new tracks at cuts, and drops shots under 100 frames).
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -123,7 +124,7 @@ class AudioVisualSync(Metric):
         windows = used - FRAMES  # one fewer than there are, as in the original
         if windows < 1:
             raise Unavailable(f"needs sound for more than {FRAMES} frames of the face, there is some for {used}")
-        lips = torch.cat(face.features)[:windows]
+        lips = face.features[:windows]
         self.sync = measure_sync(lips, encode_sound(self._network, speech, windows, self.clip.device))
         return self._figures(self.sync, first, used, len(held))
 
@@ -189,7 +190,9 @@ class _Face:
     def __init__(self, track: face_track.Track, network: SyncNet, device: torch.device) -> None:
         self.track = track
         self.over = False
-        self.features: list[Float[Tensor, "N 1024"]] = []
+        # In one block: small tensors left lying between passing pictures keep glibc from reusing the pictures' memory,
+        # and the process grows by a picture a frame.
+        self._numbers = array("f")
         self._network, self._device = network, device
         self._crops: list[Rgb] = []
         self._cut = 0
@@ -198,6 +201,11 @@ class _Face:
     def next_frame(self) -> int:
         """Return the first frame that is not cut out yet."""
         return self.track.first + self._cut
+
+    @property
+    def features(self) -> Float[Tensor, "N D"]:
+        """Return SyncNet's features of all windows, once the track is over; only of a track that counts."""
+        return torch.from_numpy(np.array(self._numbers)).reshape(self._cut - FRAMES + 1, -1)
 
     def advance(self, pictures: dict[int, Rgb], *, over: bool) -> None:
         """Cut out all frames whose smoothed place is known: all but the last six, or all when the track is over."""
@@ -216,14 +224,14 @@ class _Face:
             self._encode()
             self.over = True
             if not self.track.counts():
-                self.features.clear()
+                self._numbers = array("f")
 
     @torch.inference_mode()
     def _encode(self) -> None:
         if len(self._crops) >= FRAMES:
             bgr = torch.from_numpy(np.stack(self._crops)[..., ::-1].copy()).to(self._device).float()
             windows = bgr.unfold(0, FRAMES, 1).permute(0, 3, 4, 1, 2)  # [N, 3, 5, 224, 224]
-            self.features.append(self._network.encode_lips(windows).cpu())
+            self._numbers.frombytes(self._network.encode_lips(windows).cpu().numpy().tobytes())
             del self._crops[: 1 - FRAMES]
 
 
@@ -269,8 +277,10 @@ def measure_sync(lips: Float[Tensor, "N D"], sound: Float[Tensor, "M D"], *, max
     if not (lips.isfinite().all() and sound.isfinite().all()):
         raise ValueError("measure_sync expects finite features; the network's weights or its input are damaged.")
     padded = F.pad(sound, (0, 0, max_shift, max_shift))
-    shifts = range(2 * max_shift, -1, -1)  # ascending offsets: the sound's later features belong to negative ones
-    by_shift = torch.stack([F.pairwise_distance(lips, padded[j : j + len(lips)], eps=1e-6) for j in shifts])
+    by_shift = torch.empty(2 * max_shift + 1, len(lips))
+    for row in range(len(by_shift)):
+        start = 2 * max_shift - row  # ascending offsets: the sound's later features belong to negative ones
+        by_shift[row] = F.pairwise_distance(lips, padded[start : start + len(lips)], eps=1e-6)
     curve = by_shift.mean(1)
     # Of equal minima the original takes the largest offset.
     best = len(curve) - 1 - int(curve.flip(0).argmin())
