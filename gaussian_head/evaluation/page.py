@@ -220,7 +220,7 @@ def _missing(report: Report) -> str:
         for titles in dict.fromkeys(map(tuple, by_row.values())):
             where = [row for row, its in by_row.items() if tuple(its) == titles]
             what = "Everything" if all(not report.rows[row].figures for row in where) else ", ".join(titles)
-            only = "" if len(where) == len(report.rows) else f" ({_listed(where)})"
+            only = "" if report.are_all(where) else f" ({_listed(where)})"
             lines.append(f'<li>{_text(what + only)} <span class="lead">– {_text(reason)}</span></li>')
     return f'<ul class="missing">{"".join(lines)}</ul>' if lines else ""
 

@@ -34,3 +34,22 @@ METRICS: tuple[type[Metric], ...] = (
 def entries() -> dict[str, Entry]:
     """Return the registry by name."""
     return {entry.name: entry for metric in METRICS for entry in metric.entries}
+
+
+def page() -> str:
+    """Return docs/metrics.md; a test holds the file to it."""
+    lines = [
+        "# Metrics",
+        "",
+        "All figures of `python -m gaussian_head.evaluate`, in its order (`gaussian_head.evaluation.registry.page`).",
+        "Better: the direction; `zero`: the smallest absolute value; `neither`: see the true footage's row.",
+        "Weights are found as `bash scripts/prepare.sh` tells.",
+        "",
+        "| name | title | unit | better | needs | definition |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, entry in entries().items():
+        needs = ", ".join(sorted(entry.needs)) or "-"
+        cells = (f"`{name}`", entry.title, entry.unit or "-", entry.better, needs, entry.reference)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines) + "\n"

@@ -243,7 +243,7 @@ class Report:
             rest = {row: titles for row, titles in names.items() if row not in whole}
             for titles in dict.fromkeys(map(tuple, rest.values())):
                 where = [row for row, its in rest.items() if tuple(its) == titles]
-                prefix = "" if len(where) == len(self.rows.keys() - {TRUTH}) else f"{', '.join(where)}: "
+                prefix = "" if self.are_all(where) else f"{', '.join(where)}: "
                 lines.append(f"{prefix}unavailable: {', '.join(titles)}: {reason}")
         if self.trained is None:
             return lines
@@ -251,6 +251,10 @@ class Report:
         told = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in timing if seconds is not None)
         speed = f"render loop {self.trained.render_fps:.1f} frames/s, peak memory {self.trained.peak_rss_mb:.0f} MB"
         return [*lines, f"time: {told or 'not recorded'}", speed]
+
+    def are_all(self, rows: Iterable[str]) -> bool:
+        """Say whether these are all rows but the true footage's own."""
+        return {*rows, TRUTH} == {*self.rows, TRUTH}
 
     def missing(self) -> dict[str, dict[str, list[str]]]:
         """Return why entries have no value anywhere in a row: titles by reason and row."""
