@@ -26,7 +26,7 @@ from gaussian_head.evaluation.measure_clip import measure_clip
 from gaussian_head.evaluation.metric import Metric, Rgb
 from gaussian_head.evaluation.protocols import PROTOCOLS
 from gaussian_head.evaluation.report import TRUTH, Report, row_from
-from gaussian_head.evaluation.set_figures import set_tables
+from gaussian_head.evaluation.set_figures import missing_columns, set_tables
 from gaussian_head.evaluation.sets import NAME as SET_NAME
 from gaussian_head.evaluation.sets import measure_set, require_whole
 from gaussian_head.media.image import write_png
@@ -148,8 +148,11 @@ def measure_folder(options: EvaluateOptions) -> None:
         options.pred, options.gt, options.annotations, PROTOCOLS[options.protocol], out,
         processes=options.processes, align=options.align, fps=options.fps,
     )  # fmt: skip
-    for table in set_tables(document):
-        Console().print(table)
+    console = Console()
+    for table in set_tables(document, console.width):
+        console.print(table)
+    for line in missing_columns(document):
+        print(line)
     print(out / SET_NAME)
     require_whole(document)
 

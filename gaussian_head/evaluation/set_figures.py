@@ -59,21 +59,56 @@ def average_row(
     return row, {entry: reasons.get(entry, "no clip has it") for entry in missing}
 
 
-def set_tables(document: dict[str, Any]) -> list[Table]:
-    """Return a table for each task of `set.json`: the whole picture's figures in the paper's column order."""
-    from rich.table import Table
+def set_tables(document: dict[str, Any], width: int) -> list[Table]:
+    """Return tables for each task of `set.json`: the whole picture's figures in the paper's column order.
 
+    Args:
+        document: What `set.json` holds.
+        width: Of the terminal, in characters; the columns that do not fit go into a further table.
+    """
     known, tables = registry.entries(), []
     for task, facts in document["tasks"].items():
-        table = Table(title=f"{document['protocol']}, {task}: {facts['clips']} clips")
-        table.add_column("row")
+        rows, columns = list(facts["rows"]), []
         for name in facts["columns"]:
-            table.add_column(known[name].title if name in known else name, justify="right")
-        for row, figures in facts["rows"].items():
-            values = {name: figures.get(name, {}).get("full", {}).get("value") for name in facts["columns"]}
-            table.add_row(row, *(_write(value, known.get(name)) for name, value in values.items()))
-        tables.append(table)
+            values = (figures.get(name, {}).get("full", {}).get("value") for figures in facts["rows"].values())
+            title = known[name].title if name in known else name
+            columns.append((title, *(_write(value, known.get(name)) for value in values)))
+        title, room = f"{document['protocol']}, {task}: {facts['clips']} clips", width - max(map(len, rows)) - 4
+        chosen: list[tuple[str, ...]] = []
+        for column in [*columns, None]:
+            if column is None or (chosen and sum(map(_width, [*chosen, column])) > room):
+                tables.append(_table(title, rows, chosen))
+                title, chosen = "", []
+            if column is not None:
+                chosen.append(column)
     return tables
+
+
+def missing_columns(document: dict[str, Any]) -> list[str]:
+    """Say of every empty column why it is; once where all rows and tasks give the same reason."""
+    told: dict[str, list[str]] = {}
+    for facts in document["tasks"].values():
+        for reasons in facts["unavailable"].values():
+            for name, reason in reasons.items():
+                if name not in told.setdefault(reason, []):
+                    told[reason].append(name)
+    return [f"unavailable: {', '.join(names)}: {reason}" for reason, names in told.items()]
+
+
+def _width(column: tuple[str, ...]) -> int:
+    return max(map(len, column)) + 3
+
+
+def _table(title: str, rows: list[str], columns: list[tuple[str, ...]]) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left")
+    table.add_column("row", no_wrap=True)
+    for column in columns:
+        table.add_column(column[0], justify="right", no_wrap=True)
+    for i, row in enumerate(rows):
+        table.add_row(row, *(column[i + 1] for column in columns))
+    return table
 
 
 def _average(figures: list[dict[str, Any]], pooled: float | None, protocol: Protocol) -> dict[str, Any]:

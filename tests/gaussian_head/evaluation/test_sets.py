@@ -398,7 +398,7 @@ def test_the_table_has_the_papers_order(tmp_path: Path) -> None:
         },
     }
     text = io.StringIO()
-    (shown,) = set_tables(document)
+    (shown,) = set_tables(document, 100)
     Console(file=text, width=100).print(shown)
     lines = text.getvalue().splitlines()
     assert "vico, speaker: 2 clips" in lines[0]
