@@ -149,7 +149,7 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
     """
     try:
         if path.suffix == ".safetensors":
-            _loaded.add(path)
+            _loaded.add(path.absolute())
             return load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGE as error:
@@ -161,7 +161,7 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise UserError(f"{path} must map names to tensors; it holds something else.")
-    _loaded.add(path)
+    _loaded.add(path.absolute())
     return loaded
 
 
@@ -201,7 +201,7 @@ def load_program(name: str, given: Path | None = None) -> torch.jit.ScriptModule
             f"{path} is a program and not the published one (sha256 {weights.sha256[:8]}...); get it again from "
             f"{weights.source}, or run it all the same: {weights.variable}={path}"
         )
-    _loaded.add(path)
+    _loaded.add(path.absolute())
     try:
         return torch.jit.load(path, map_location="cpu").eval()
     except RuntimeError as error:
@@ -247,8 +247,8 @@ def _look_at(weights: WeightFile) -> WeightState:
 
 
 def loaded_hashes() -> dict[str, str]:
-    """Return the SHA-256 of every file that this process has loaded, by file name, for reports."""
-    return {path.name: sha256_of(path) for path in sorted(_loaded)}
+    """Return the SHA-256 of every file that this process has loaded and that is still there, by file name."""
+    return {path.name: sha256_of(path) for path in sorted(_loaded) if path.is_file()}
 
 
 def sha256_of(path: Path) -> str:
