@@ -16,6 +16,8 @@ AUDIO_FEATURE_FILES = {
     "esperanto": "aud_eo.npy",
     "hubert": "aud_hu.npy",
     "wavlm": "aud_wavlm.npy",
+    "wavlm-base-plus": "aud_wavlm_base_plus.npy",
+    "wav2vec2": "aud_wav2vec2.npy",
     "ave": "aud_ave.npy",
 }
 """Audio-feature arrays [frames, window, width] by extractor."""
