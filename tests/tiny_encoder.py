@@ -1,4 +1,4 @@
-"""Folders as the hub has them, holding speech encoders of two layers with random weights: they test how things are done."""
+"""Folders as the hub has them, of speech encoders with two layers and random weights: to test how things are done."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def save_encoder(folder: Path, family: str, *, norm: str = "layer", normalize: b
     """Write a tiny network of a family and return its folder."""
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()
     torch.manual_seed(seed)
     config = getattr(transformers, {"wavlm": "WavLM", "hubert": "Hubert", "wav2vec2": "Wav2Vec2"}[family] + "Config")(
         hidden_size=HIDDEN, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, conv_dim=[HIDDEN] * 7,

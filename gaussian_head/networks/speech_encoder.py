@@ -55,10 +55,10 @@ class SpeechEncoder:
         Raises:
             UserError: The network has no such layers.
         """
-        count = len(network.encoder.layers)
-        self.shares = parse_layers(layers, count)
+        self._count = len(network.encoder.layers)
+        self.shares = parse_layers(layers, self._count)
         self.normalize = normalize
-        self._takes_final = set(self.shares) == {count}
+        self._takes_final = set(self.shares) == {self._count}
         network.encoder.layers = network.encoder.layers[: max(self.shares)]
         self._norm: _WholeSoundNorm | None = None
         first = network.feature_extractor.conv_layers[0]
@@ -73,7 +73,11 @@ class SpeechEncoder:
 
     @property
     def layers(self) -> str:
-        """Return the choice of layers in one spelling: `24`, or `6:0.25,9:0.75`."""
+        """Return the choice of layers in one spelling: `last`, `mix`, `9`, or `6:0.25,9:0.75`."""
+        if self._takes_final:
+            return "last"
+        if len(self.shares) == self._count and len(set(self.shares.values())) == 1:
+            return "mix"
         if len(self.shares) == 1:
             return str(next(iter(self.shares)))
         return ",".join(f"{layer}:{share:.4g}" for layer, share in self.shares.items())
