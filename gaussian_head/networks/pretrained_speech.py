@@ -105,6 +105,7 @@ def preferred_encoder() -> str | None:
 
 def _build(path: Path, family: str) -> nn.Module:
     """Make the network that a folder describes and fill it, without the parts that are for training or recognition."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModel
 
     try:
@@ -112,8 +113,8 @@ def _build(path: Path, family: str) -> nn.Module:
         config.mask_time_prob = config.mask_feature_prob = 0.0
         with torch.device("meta"):  # random weights would take longer than reading true ones
             network = AutoModel.from_config(config, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        first = str(error).strip().partition("\n")[0]
+    except (StrictDataclassError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
+        first = " ".join(str(error).split())[:200]
         raise UserError(f"{path.with_name('config.json')} describes no {family} ({first}); get it again.") from error
     found = {_renamed(name, family): tensor.float() for name, tensor in load_state_dict(path).items()}
     wanted = network.state_dict()
