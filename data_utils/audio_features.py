@@ -47,12 +47,14 @@ def choose_extractor(choice: Choice, layers: str = "last", weights: Path | None 
     Raises:
         UserError: The weights of the one chosen are not on disk, or layers or weights are given of mel.
     """
-    from gaussian_head.networks.pretrained_speech import find_encoder, preferred_encoder
+    extractor = choice
+    if choice != "mel":
+        from gaussian_head.networks.pretrained_speech import find_encoder, preferred_encoder
 
-    extractor = (preferred_encoder() or "mel") if choice == "auto" else choice
-    if extractor != "mel":
-        find_encoder(extractor, weights)
-    elif layers != "last" or weights is not None:
+        extractor = (preferred_encoder() or "mel") if choice == "auto" else choice
+        if extractor != "mel":
+            find_encoder(extractor, weights)
+    if extractor == "mel" and (layers != "last" or weights is not None):
         raise UserError("mel features have neither layers nor weights; name the speech encoder that they are of.")
     return extractor
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from data_utils import audio_features
 from data_utils.audio import extract_audio
 from data_utils.audio_features import choose_extractor, extract_audio_features, write_audio_features
 from gaussian_head.data.layout import SubjectLayout
@@ -133,14 +134,16 @@ def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return save_encoder(tmp_path / "checkpoints/wavlm-large", "wavlm")
 
 
-def test_command_with_a_speech_encoder(encoder: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("encoder")
+def test_command_with_a_speech_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     soundfile.write(tmp_path / "x.wav", np.random.default_rng(0).normal(size=(24_000, 2)) * 0.1, 48_000)
-    options = ["--model", "wavlm", "--layers", "1"]
-    command = [sys.executable, "-m", "data_utils.audio_features", "--wav", "x.wav", *options]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["wavlm/1 features [13, 2, 32] of 0.50 s", "x.npy"]
+    monkeypatch.setattr(sys, "argv", ["audio_features", "--wav", "x.wav", "--model", "wavlm", "--layers", "1"])
+    monkeypatch.setattr(audio_features, "configure_logging", lambda: None)
+    with pytest.raises(SystemExit, match="0"):
+        audio_features.main()
+    assert capsys.readouterr().out.splitlines() == ["wavlm/1 features [13, 2, 32] of 0.50 s", "x.npy"]
     features, told = np.load(tmp_path / "x.npy"), json.loads((tmp_path / "x.json").read_text())
     assert features.shape == (13, 2, 32)
     assert features.dtype == np.float16
