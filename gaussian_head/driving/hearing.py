@@ -18,7 +18,7 @@ from gaussian_head.media.mel import log_mel, mel_windows
 from gaussian_head.networks.pretrained_speech import FAMILIES, load_encoder
 
 PREFERRED = tuple(dict.fromkeys([*FAMILIES, "mel", *AUDIO_FEATURE_FILES]))
-"""Which of a subject's features a head is trained with, where there are several."""
+"""Which of a subject's features a head is trained with, where several were made here."""
 
 
 def hear(extractor: str, speech: Float[np.ndarray, "S"]) -> Float[np.ndarray, "T W C"]:
@@ -65,15 +65,23 @@ def described_extractor(path: Path) -> str | None:
 
 
 def choose_extractor(layout: SubjectLayout) -> str:
-    """Return the audio features of a subject folder that a head is trained with: the first of PREFERRED that it has.
+    """Return the audio features of a subject folder that a head is trained with.
+
+    That is the first of PREFERRED that was made here, as its description tells: new sound can be heard alike.
+    Without any, mel; without mel, the first array there is.
 
     Raises:
-        FileNotFoundError: It has none.
+        FileNotFoundError: There is none.
     """
-    for extractor in PREFERRED:
-        path = layout.audio_features(extractor)
-        if path.is_file():
-            return described_extractor(path) or extractor
+    found = [name for name in PREFERRED if layout.audio_features(name).is_file()]
+    told = [described_extractor(layout.audio_features(name)) for name in found]
+    made_here = [extractor for name, extractor in zip(found, told, strict=True) if _is_of(extractor, name)]
+    if found:
+        return next(iter(made_here), "mel" if "mel" in found else found[0])
     raise FileNotFoundError(
         f"{layout.audio_features('mel')} is missing; run: python -m data_utils.process {layout.video}"
     )
+
+
+def _is_of(extractor: str | None, name: str) -> bool:
+    return extractor is not None and extractor.partition("/")[0] == name

@@ -59,11 +59,13 @@ def test_the_subjects_best_features_are_trained_with(tmp_path: Path) -> None:
     layout.root.mkdir()
     with pytest.raises(FileNotFoundError, match=r"aud_mel\.npy is missing"):
         choose_extractor(layout)
-    for extractor, chosen in (("ave", "ave"), ("mel", "mel"), ("hubert", "hubert"), ("wavlm", "wavlm")):
-        np.save(layout.audio_features(extractor), np.zeros((1, 2, 3)))
+    features = np.zeros((1, 2, 3))
+    for made_elsewhere, chosen in (("ave", "ave"), ("hubert", "hubert"), ("mel", "mel"), ("wavlm", "mel")):
+        np.save(layout.audio_features(made_elsewhere), features)
         assert choose_extractor(layout) == chosen
-    described(layout.audio_features("wavlm"), "wavlm/mix", np.zeros((1, 2, 3)))
-    assert choose_extractor(layout) == "wavlm/mix"
+    for made_here in ("mel", "wav2vec2", "hubert/9", "wavlm/mix"):
+        described(layout.audio_features(made_here), made_here, features)
+        assert choose_extractor(layout) == made_here
 
 
 def test_a_head_trained_with_a_speech_encoder_hears_any_sound_with_it(
