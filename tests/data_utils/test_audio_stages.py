@@ -63,7 +63,8 @@ def test_any_sound_is_as_long_as_it_lasts(tmp_path: Path) -> None:
 
 def test_command(tmp_path: Path) -> None:
     write_wav(tmp_path / "x.wav", 0.1 * np.sin(np.arange(8000) * 0.2), 16_000)
-    command = [sys.executable, "-m", "data_utils.audio_features", "--out", str(tmp_path / "x.npy"), "--wav"]
+    options = ["--model", "mel", "--out", str(tmp_path / "x.npy"), "--wav"]
+    command = [sys.executable, "-m", "data_utils.audio_features", *options]
     done = subprocess.run([*command, str(tmp_path / "x.wav")], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == str(tmp_path / "x.npy")
     assert np.load(tmp_path / "x.npy").shape == (13, 16, 80)
@@ -130,6 +131,7 @@ def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in list(os.environ):
         if name.startswith("GAUSSIAN_HEAD_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "huggingface"))
     monkeypatch.chdir(tmp_path)
     return save_encoder(tmp_path / "checkpoints/wavlm-large", "wavlm")
 

@@ -77,6 +77,7 @@ def test_a_head_trained_with_a_speech_encoder_hears_any_sound_with_it(
     for name in list(os.environ):
         if name.startswith("GAUSSIAN_HEAD_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "huggingface"))
     monkeypatch.chdir(tmp_path)
     weights = save_encoder(tmp_path / "checkpoints/hubert-large-ls960-ft", "hubert", norm="group", normalize=False)
     subject = Subject(shutil.copytree(tiny_subject, tmp_path / "tiny"), 64)
