@@ -9,10 +9,8 @@ import numpy as np
 
 from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS, SubjectLayout
 from gaussian_head.errors import UserError
-from gaussian_head.media.audio import fit_length, load_audio, write_wav
+from gaussian_head.media.audio import SILENT_PEAK, fit_length, load_audio, write_wav
 from gaussian_head.media.video import resampled_frame_count
-
-_SILENT_PEAK = 1e-4
 
 
 def extract_audio(video: Path, layout: SubjectLayout) -> dict[str, Any]:
@@ -31,7 +29,7 @@ def extract_audio(video: Path, layout: SubjectLayout) -> dict[str, Any]:
     """
     speech = load_audio(video, SPEECH_HZ)
     peak = float(np.abs(speech).max(initial=0.0))
-    if peak < _SILENT_PEAK:
+    if peak < SILENT_PEAK:
         raise UserError(f"{video} has a sound track that is silent; give a video in which the person can be heard.")
     samples = resampled_frame_count(video, VIDEO_FPS) * SPEECH_HZ // VIDEO_FPS
     write_wav(layout.speech, fit_length(speech, samples), SPEECH_HZ)

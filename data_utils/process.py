@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from data_utils.audio import extract_audio
+from data_utils.audio_features import Choice, choose_extractor
 from data_utils.frames import Crop, check_video, extract_frames, replace_frames
 from data_utils.stage import Manifest, Stage, digest
 from data_utils.stages import INTAKE, STAGE_NAMES, StageName, build_stages
@@ -37,8 +38,10 @@ class ProcessOptions:
     """Longer side of the frames, px."""
     crop: Crop = "auto"
     """auto: cut a square around the head out of a picture that is not square; none: keep all of it."""
-    extractor: Literal["mel"] = "mel"
-    """Audio features to write."""
+    audio_features: Choice = "auto"
+    """Audio features: mel is built in, the others need weights on disk; auto: WavLM where its weights are, else mel."""
+    audio_layers: str = "last"
+    """Of a speech encoder: last, one of its layers (9), several with shares (6:1,9:3), or mix, the mean of all."""
     only: tuple[StageName, ...] = ()
     """Run these stages alone."""
     force: bool = False
@@ -61,9 +64,12 @@ def process(options: ProcessOptions) -> SubjectLayout:
     """
     if not 64 <= options.size <= 2048 or options.size % 2:
         raise UserError(f"--size must be an even number from 64 to 2048, got {options.size}.")
+    extractor = choose_extractor(options.audio_features, options.audio_layers)
     layout = _place_video(options)
     manifest = Manifest(layout)
-    stages = build_stages(layout, size=options.size, crop=options.crop, extractor=options.extractor)
+    stages = build_stages(
+        layout, size=options.size, crop=options.crop, extractor=extractor, layers=options.audio_layers
+    )
     chosen = [stages[name] for name in options.only or STAGE_NAMES]
     if not options.only and manifest.facts("landmarks") and not _all_up_to_date(manifest, stages, INTAKE):
         _take_in_apart(layout, manifest, stages, options)

@@ -20,7 +20,9 @@ INTAKE: tuple[StageName, ...] = ("audio", "frames", "landmarks")
 """The stages that may refuse a video."""
 
 
-def build_stages(layout: SubjectLayout, *, size: int, crop: Crop, extractor: str) -> dict[StageName, Stage]:
+def build_stages(
+    layout: SubjectLayout, *, size: int, crop: Crop, extractor: str, layers: str = "last"
+) -> dict[StageName, Stage]:
     """Describe every stage of one subject folder, in order.
 
     Args:
@@ -28,6 +30,7 @@ def build_stages(layout: SubjectLayout, *, size: int, crop: Crop, extractor: str
         size: Longer side of the frames, px.
         crop: See `frames.extract_frames`.
         extractor: Name of the audio features.
+        layers: Of a speech encoder: which of its layers.
     """
 
     def run(module: str, function: str) -> Callable[[Progress], dict[str, Any]]:
@@ -64,8 +67,10 @@ def build_stages(layout: SubjectLayout, *, size: int, crop: Crop, extractor: str
         ),
         Stage(
             "audio_features", 1, (layout.speech,), (features, features.with_suffix(".json")),
-            lambda progress: _import("audio_features", "extract_audio_features")(layout, extractor, progress=progress),
-            {"extractor": extractor},
+            lambda progress: _import("audio_features", "extract_audio_features")(
+                layout, extractor, layers, progress=progress
+            ),
+            {"extractor": extractor} if extractor == "mel" else {"extractor": extractor, "layers": layers},
         ),
     )  # fmt: skip
     return dict(zip(STAGE_NAMES, stages, strict=True))

@@ -16,6 +16,7 @@ import tyro
 
 from gaussian_head.data.subject import Subject
 from gaussian_head.device import choose_device
+from gaussian_head.driving.hearing import choose_extractor
 from gaussian_head.driving.regression import fit_speech_regression
 from gaussian_head.errors import configure_logging, run_command
 from gaussian_head.evaluation.timing import read_timing, record_timing
@@ -72,7 +73,7 @@ def _fit_speech(subject: Subject, folder: Path) -> None:
     if folder.exists():
         print("speech: up to date")
         return
-    fit_speech_regression(subject).save(folder)
+    fit_speech_regression(subject, choose_extractor(subject.layout)).save(folder)
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ AUDIO_FEATURE_FILES = {
     "esperanto": "aud_eo.npy",
     "hubert": "aud_hu.npy",
     "wavlm": "aud_wavlm.npy",
+    "wavlm-base-plus": "aud_wavlm_base_plus.npy",
+    "wav2vec2": "aud_wav2vec2.npy",
     "ave": "aud_ave.npy",
 }
 """Audio-feature arrays [frames, window, width] by extractor."""
@@ -56,8 +58,12 @@ class SubjectLayout:
         return self.root / "aud.wav"
 
     def audio_features(self, extractor: str) -> Path:
-        """Array [frames, window, width] of one extractor; a `.json` of the same stem describes it."""
-        return self.root / AUDIO_FEATURE_FILES[extractor]
+        """Array [frames, window, width] of one extractor; a `.json` of the same stem describes it.
+
+        Args:
+            extractor: A key of AUDIO_FEATURE_FILES, perhaps with layers of an encoder (`wavlm/9`): one file for all.
+        """
+        return self.root / AUDIO_FEATURE_FILES[extractor.partition("/")[0]]
 
     def frame(self, k: int) -> Path:
         """JPEG, the resampled and cropped frame."""

@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from gaussian_head.data.subject import Subject
+from gaussian_head.driving.hearing import refuse_others
 from gaussian_head.driving.ridge import choose_penalty, solve
 from gaussian_head.driving.speech_points import speech_weights
 from gaussian_head.errors import UserError
@@ -167,11 +168,12 @@ def load_features(subject: Subject, extractor: str) -> Float[np.ndarray, "T W C"
 
     Raises:
         FileNotFoundError: They have not been extracted.
-        UserError: The file has another form, or fewer rows than frames.
+        UserError: The file has another form, fewer rows than frames, or features of another extractor.
     """
     path = subject.layout.audio_features(extractor)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; run: python -m data_utils.process {subject.layout.video}")
+    refuse_others(path, extractor)
     features = np.load(path, allow_pickle=False)
     if features.ndim != 3 or len(features) < subject.frames:
         raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +9,12 @@ import numpy as np
 from jaxtyping import Float
 
 from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
+from gaussian_head.driving.hearing import hear, refuse_others
 from gaussian_head.driving.ping_pong import ping_pong
 from gaussian_head.driving.regression import SpeechRegression
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.errors import UserError
-from gaussian_head.media.audio import load_audio
-from gaussian_head.media.mel import log_mel, mel_windows
+from gaussian_head.media.audio import load_audio, warn_of_faults
 
 
 @dataclass(frozen=True)
@@ -30,25 +29,23 @@ class SpeechDriver:
         """Turn speech (16 kHz) into the audio features of the regression, 25 rows a second.
 
         Raises:
-            UserError: The regression hears features that are not computed here.
+            UserError: The regression hears features that cannot be computed here.
         """
-        if self.regression.facts.extractor != "mel":
-            name = self.regression.facts.extractor
-            raise UserError(
-                f"this head hears {name} features, which are made outside; give --audio an x.npy of {name}."
-            )
-        return mel_windows(log_mel(speech), math.ceil(len(speech) * VIDEO_FPS / SPEECH_HZ))
+        return hear(self.regression.facts.extractor, speech)
 
     def read(self, path: Path) -> Float[np.ndarray, "T W C"]:
         """Read sound (any file with sound) or ready audio features (`.npy`).
 
         Raises:
             FileNotFoundError: No such file.
-            UserError: It is neither, or is of another width than the head was trained with, or is empty.
+            UserError: It is neither, or of another extractor or width than the head was trained with, or is empty.
         """
         if path.suffix != ".npy":
-            features = self.hear(load_audio(path, SPEECH_HZ))
+            speech = load_audio(path, SPEECH_HZ)
+            warn_of_faults(speech, path)
+            features = self.hear(speech)
         elif path.is_file():
+            refuse_others(path, self.regression.facts.extractor)
             features = _read_array(path)
         else:
             raise FileNotFoundError(f"{path} does not exist; give a sound file or an array of audio features.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,13 @@ from numpy import ndarray
 
 from gaussian_head.errors import UserError
 from gaussian_head.media.files import replacing
+
+logger = logging.getLogger(__name__)
+SILENT_PEAK = 1e-4
+"""A sound that nowhere exceeds this is silent."""
+CLIPPED_LEVEL = 0.999
+CLIPPED_SHARE = 1e-3
+"""A sound with more samples than this share at CLIPPED_LEVEL or above is clipped."""
 
 
 def load_audio(path: Path, rate: int = 16_000) -> Float32[ndarray, "S"]:
@@ -51,6 +59,20 @@ def load_audio(path: Path, rate: int = 16_000) -> Float32[ndarray, "S"]:
         raise UserError(f"{path} has an audio track without a single sample; give a file with sound.")
     speech = _shift(np.concatenate(chunks).astype(np.float32), round((start - origin) * source_rate))
     return np.clip(resample(speech, source_rate, rate), -1, 1)
+
+
+def warn_of_faults(speech: Float[ndarray, "S"], path: Path) -> None:
+    """Say in the log that a sound is silent or clipped: it can be used, but not much can be heard from it.
+
+    Args:
+        speech: Samples in [-1, 1].
+        path: Where they are from.
+    """
+    level = np.abs(speech)
+    if level.max(initial=0.0) < SILENT_PEAK:
+        logger.warning("%s is silent: the mouth will hardly move.", path)
+    elif (share := float(np.mean(level >= CLIPPED_LEVEL))) > CLIPPED_SHARE:
+        logger.warning("%s is clipped (%.1f %% of its samples): record it more softly.", path, 100 * share)
 
 
 def resample(speech: Float[ndarray, "S"], source_rate: int, rate: int) -> Float32[ndarray, "R"]:

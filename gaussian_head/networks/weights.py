@@ -58,11 +58,23 @@ class WeightFile:
     """Other names under which it is published."""
     is_program: bool = False
     """A torchscript archive: code that runs, not tensors alone."""
+    repository: str = ""
+    """On the Hugging Face hub, as in `microsoft/wavlm-large`: its cache on disk is searched too, and the folder, which
+    also holds the network's configuration, may be named in the file's place."""
 
     @property
     def variable(self) -> str:
         """Return the environment variable that names this file."""
-        return f"GAUSSIAN_HEAD_{self.name.upper()}"
+        return f"GAUSSIAN_HEAD_{self.name.upper().replace('-', '_')}"
+
+
+def _speech_encoder(name: str, repository: str, licence: str) -> WeightFile:
+    folder = repository.partition("/")[2]
+    return WeightFile(
+        name, f"{folder}/model.safetensors", f"--audio-features {name}", licence,
+        f"the whole folder: hf download {repository} --local-dir {FOLDER / folder}",
+        aliases=(f"{folder}/pytorch_model.bin",), repository=repository,
+    )  # fmt: skip
 
 
 TABLE: dict[str, WeightFile] = {
@@ -106,6 +118,10 @@ TABLE: dict[str, WeightFile] = {
             "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/sfd_face.pth",
             "d54a87c2b7543b64729c9a25eafd188da15fd3f6e02f0ecec76ae1b30d86c491",
         ),
+        _speech_encoder("wavlm", "microsoft/wavlm-large", "CC BY-SA 3.0"),
+        _speech_encoder("wavlm-base-plus", "microsoft/wavlm-base-plus", "CC BY-SA 3.0"),
+        _speech_encoder("hubert", "facebook/hubert-large-ls960-ft", "Apache-2.0"),
+        _speech_encoder("wav2vec2", "facebook/wav2vec2-base-960h", "Apache-2.0"),
     )
 }  # fmt: skip
 
@@ -114,7 +130,7 @@ def find_weights(name: str, given: Path | None = None) -> Path:
     """Return the file of a network.
 
     Looked for, in this order: `given`, the environment variable GAUSSIAN_HEAD_<NAME>, the folder that
-    GAUSSIAN_HEAD_CHECKPOINTS names, `checkpoints/`, the hub's cache of torch.
+    GAUSSIAN_HEAD_CHECKPOINTS names, `checkpoints/`, the hub's cache of torch, that of Hugging Face.
 
     Raises:
         WeightsMissingError: It is in none of them, or `given` or the variable names no file.
@@ -122,14 +138,19 @@ def find_weights(name: str, given: Path | None = None) -> Path:
     """
     weights = TABLE[name]
     named = given or (Path(os.environ[weights.variable]) if os.environ.get(weights.variable) else None)
+    files = (weights.file, *weights.aliases)
     if named is not None:
-        if not named.is_file():
-            raise WeightsMissingError(f"{named} is no file; it was named for {weights.file} ({weights.unlocks}).")
-        return named
-    for folder in search_folders():
-        for file in (weights.file, *weights.aliases):
-            if (folder / file).is_file():
-                return folder / file
+        inside = [named / Path(file).name for file in files] if weights.repository else []
+        for path in (named, *inside):
+            if path.is_file():
+                return path
+        raise WeightsMissingError(f"{named} is no file; it was named for {weights.file} ({weights.unlocks}).")
+    places = [folder / file for folder in search_folders() for file in files]
+    if weights.repository and (snapshot := hub_snapshot(weights.repository)):
+        places += [snapshot / Path(file).name for file in files]
+    for path in places:
+        if path.is_file():
+            return path
     raise WeightsMissingError(f"needs {weights.file}, see scripts/prepare.sh")
 
 
@@ -137,6 +158,21 @@ def search_folders() -> list[Path]:
     """Return the folders that are searched, first to last."""
     folders = [Path(os.environ[FOLDER_VARIABLE])] if os.environ.get(FOLDER_VARIABLE) else []
     return [*folders, FOLDER, Path(torch.hub.get_dir()) / "checkpoints"]
+
+
+def hub_cache() -> Path:
+    """Return the folder where programs of Hugging Face keep what they download."""
+    if os.environ.get("HF_HUB_CACHE"):
+        return Path(os.environ["HF_HUB_CACHE"])
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
+    return Path(home) / "hub"
+
+
+def hub_snapshot(repository: str) -> Path | None:
+    """Return a repository's folder in that cache, of the revision that `main` last was; None where there is none."""
+    folder = hub_cache() / f"models--{repository.replace('/', '--')}"
+    revision = folder / "refs" / "main"
+    return folder / "snapshots" / revision.read_text().strip() if revision.is_file() else None
 
 
 def load_state_dict(path: Path) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if name.startswith("GAUSSIAN_HEAD_"):
             monkeypatch.delenv(name)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "huggingface"))
     folder = tmp_path / "my weights"
     folder.mkdir()
     monkeypatch.setenv("GAUSSIAN_HEAD_CHECKPOINTS", str(folder))

@@ -36,6 +36,7 @@ def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith("GAUSSIAN_HEAD_"):
             monkeypatch.delenv(name)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "huggingface"))
     monkeypatch.chdir(tmp_path)
 
 
