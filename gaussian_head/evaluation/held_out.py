@@ -11,7 +11,8 @@ import numpy as np
 
 from gaussian_head.data.layout import SPEECH_HZ
 from gaussian_head.data.subject import Frame, Subject
-from gaussian_head.driving.regression import SpeechRegression, load_features
+from gaussian_head.driving.features import load_features
+from gaussian_head.driving.regression import SpeechRegression
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.evaluation import registry, timing
 from gaussian_head.evaluation.contact_sheet import choose_frames, draw_contact_sheet
