@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ CHOICE = "predictor.json"
 PredictorName = Literal["ridge", "network"]
 
 
+@runtime_checkable
 class PredictorFacts(Protocol):
     """What every predictor tells of itself."""
 
@@ -39,6 +40,7 @@ class PredictorFacts(Protocol):
     """Window length and width of one frame's features."""
 
 
+@runtime_checkable
 class SpeechPredictor(Protocol):
     """Predicts the face that speaks."""
 
