@@ -118,7 +118,7 @@ class Stage:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Inverse of `state`."""
 
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, float | int]:
         """Return what is logged beside the losses, by tag."""
         return {}
 
@@ -141,7 +141,7 @@ class HeadStage(Stage):
         self.subject = subject
         self.config = config
 
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, float | int]:
         """The number of Gaussians of each branch."""
         return {f"gaussians/{name}": len(getattr(self.head, name).gaussians) for name in ("face", "mouth")}
 
