@@ -82,6 +82,8 @@ class NetworkFacts:
     extractor: str
     feature_shape: tuple[int, int]
     subject: str
+    convolutions: float
+    """Share of what the convolutions have learned that is taken: 0 leaves the linear path alone."""
     gain: float
     """Amplification that makes up for what training shrinks."""
     steps: int

@@ -54,9 +54,9 @@ CODE_WEIGHT = 1e-3
 class LandmarksConfig:
     """The network from sound to landmarks."""
 
-    steps: int = 600
+    steps: int = 200
     """Optimizer steps."""
-    rate: float = 1e-3
+    rate: float = 1e-4
     """Learning rate at the start; it falls exponentially."""
     final_share: float = 0.03
     """Rate at the end, as a share of that at the start."""
@@ -64,9 +64,9 @@ class LandmarksConfig:
     """AdamW weight decay."""
     look_ahead: Literal[0, 2, 4] = 4
     """Frames of 40 ms that the network hears ahead; a stream is as much late."""
-    channels: int = 128
+    channels: int = 64
     """Width of the convolutions."""
-    dilations: tuple[int, ...] = (1, 2, 4, 8, 16)
+    dilations: tuple[int, ...] = (1, 2, 4)
     """Of the convolutions, in frames."""
     dropout: float = 0.1
     """Share of channels silenced in a step."""

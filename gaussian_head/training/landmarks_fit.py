@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from gaussian_head.config import from_json, to_json
 from gaussian_head.data.subject import Subject
@@ -37,6 +38,8 @@ from gaussian_head.training.trainer import Trainer
 logger = logging.getLogger(__name__)
 PredictorChoice = Literal["auto", "ridge", "network"]
 STAGE = LandmarkStage.name
+SHARES = (0.0, 0.25, 0.5, 1.0)
+"""How much of what the convolutions have learned is taken: what most helps on held-out frames."""
 
 
 def fit_landmarks(
@@ -157,11 +160,18 @@ def _first_network(speaker: Speaker, space: SpeechSpace, config: FitConfig, init
 def _facts(
     net: AudioLandmarkNet, speaker: Speaker, space: SpeechSpace, config: FitConfig, init: Path | None
 ) -> NetworkFacts:
-    """Set the network's gain, and measure it."""
+    """Set the share of the convolutions and the gain, and measure the network."""
     truth = speaker.landmarks
-    true, codes = mouth_aperture(truth[speaker.train]), predict_held_out(net, speaker)
-    heard = mouth_aperture(space.decode(codes).numpy())
-    gain = gain_for(heard, true)
+    true, learned = mouth_aperture(truth[speaker.train]), net.head.detach().clone()
+
+    def held_out(share: float) -> tuple[float, Float[np.ndarray, "N K"]]:
+        net.head.data = share * learned
+        codes = predict_held_out(net, speaker)
+        return correlation(mouth_aperture(space.decode(codes).numpy()), true), codes
+
+    share = max(SHARES, key=lambda share: held_out(share)[0])
+    score, codes = held_out(share)
+    gain = gain_for(mouth_aperture(space.decode(codes).numpy()), true)
     net.gain.fill_(gain)
     with torch.no_grad():
         val = space.decode(net(speaker.features).numpy()).numpy()[speaker.val]
@@ -169,10 +179,11 @@ def _facts(
         extractor=speaker.extractor,
         feature_shape=speaker.features.shape[1:],
         subject=speaker.name,
+        convolutions=share,
         gain=gain,
         steps=config.landmarks.steps,
         pretrained=init is not None,
-        train_aperture_correlation=correlation(heard, true),
+        train_aperture_correlation=score,
         val_aperture_correlation=correlation(mouth_aperture(val), mouth_aperture(truth[speaker.val])),
         train_lip_error_mm=lip_error_mm(space.decode(gain * codes).numpy(), truth[speaker.train]),
         val_lip_error_mm=lip_error_mm(val, truth[speaker.val]),

@@ -11,11 +11,12 @@ from jaxtyping import Float, Int
 from gaussian_head.driving.audio_landmarks import PAST, AudioLandmarkNet
 from gaussian_head.driving.features import average_parts, silent_frames
 from gaussian_head.driving.regression import SILENCE_SHARE, correlation
-from gaussian_head.driving.ridge import PENALTIES, solve
+from gaussian_head.driving.ridge import solve
 from gaussian_head.driving.speech_space import SpeechSpace
 from gaussian_head.geometry.landmarks import mouth_aperture
 from gaussian_head.training.landmarks import Speaker, targets
 
+PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 SHARES = (0.0, 0.5, 1.0)
 """How much of a pretrained network's prediction a person may begin with."""
 
