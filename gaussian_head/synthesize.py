@@ -19,7 +19,7 @@ import tyro
 from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
 from gaussian_head.data.subject import Subject
 from gaussian_head.device import choose_device
-from gaussian_head.driving.regression import SpeechRegression
+from gaussian_head.driving.predictor import load_predictor
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import SpeechDriver
 from gaussian_head.errors import UserError, configure_logging, run_command
@@ -118,7 +118,7 @@ def choose_motion(options: SynthesizeOptions, subject: Subject) -> tuple[Driving
     motion = DrivingSequence.from_subject(subject, getattr(subject, split))
     if options.audio is None:
         return motion, split
-    driver = SpeechDriver(SpeechRegression.load(options.model / "driving"), motion)
+    driver = SpeechDriver(load_predictor(options.model / "driving"), motion)
     return driver.drive(driver.read(options.audio)), options.audio.stem
 
 

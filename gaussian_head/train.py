@@ -1,6 +1,6 @@
 """Command: fit a head to a subject folder.
 
-python -m gaussian_head.train {mouth,face,fuse,all} --data data/<ID> --out output/<name> [--preset quick|full]
+python -m gaussian_head.train {landmarks,mouth,face,fuse,all} --data data/<ID> --out output/<name> [--preset quick|full]
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import tyro
 
 from gaussian_head.data.subject import Subject
 from gaussian_head.device import choose_device
-from gaussian_head.driving.hearing import choose_extractor
-from gaussian_head.driving.regression import fit_speech_regression
 from gaussian_head.errors import configure_logging, run_command
 from gaussian_head.evaluation.timing import read_timing, record_timing
 from gaussian_head.progress import track
 from gaussian_head.render.rasterizers import RasterizerName
 from gaussian_head.training.fit import ORDER, fit_stage
+from gaussian_head.training.landmarks_fit import PredictorChoice, fit_landmarks
+from gaussian_head.training.landmarks_validation import validate_landmarks
 from gaussian_head.training.presets import PRESETS
 from gaussian_head.training.trainer import Trainer
 from gaussian_head.training.validation import validate
@@ -35,8 +35,8 @@ MOST_THREADS = 8
 class TrainOptions:
     """Fit a Gaussian head to a subject folder, continuing where an earlier run was stopped."""
 
-    stage: Annotated[Literal["mouth", "face", "fuse", "all"], tyro.conf.Positional]
-    """Stage to train; `all` runs mouth, face and fuse in this order."""
+    stage: Annotated[Literal["landmarks", "mouth", "face", "fuse", "all"], tyro.conf.Positional]
+    """Stage to train; `all` runs landmarks, mouth, face and fuse in this order."""
     data: Path
     """Subject folder, made by: python -m data_utils.process VIDEO"""
     out: Path
@@ -47,33 +47,38 @@ class TrainOptions:
     """cpu, cuda or cuda:NUMBER; auto: a GPU where there is one."""
     rasterizer: RasterizerName = "ours"
     """What draws the Gaussians; another than ours must be installed and needs a CUDA device."""
+    init: Path | None = None
+    """Network that stage landmarks begins with, made by: python -m gaussian_head.pretrain_landmarks"""
+    look_ahead: Literal[0, 2, 4] = 4
+    """Frames of 40 ms that the network from sound to landmarks hears ahead; a stream is as much late."""
+    predictor: PredictorChoice = "auto"
+    """What turns sound into landmarks; auto: what does better on held-out stretches of the train split."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
 def train(options: TrainOptions) -> None:
     """Run the chosen stages; see `TrainOptions`."""
-    config = replace(PRESETS[options.preset], rasterizer=options.rasterizer)
+    config = PRESETS[options.preset]
+    landmarks = replace(config.landmarks, look_ahead=options.look_ahead)
+    config = replace(config, rasterizer=options.rasterizer, landmarks=landmarks)
     torch.set_num_threads(min(os.cpu_count() or 1, MOST_THREADS))
     device = choose_device(options.device)
     subject = Subject(options.data, config.size, device=device)
-    trainer = Trainer(options.out, config.trainer, validate, track)
-    for name in ORDER if options.stage == "all" else (options.stage,):
+    for name in ("landmarks", *ORDER) if options.stage == "all" else (options.stage,):
         started = time.monotonic()
-        if fit_stage(name, subject, options.out, config, options.preset, trainer, device):
+        if name == "landmarks":
+            trainer = Trainer(options.out, config.landmarks.trainer, validate_landmarks, track)
+            done = fit_landmarks(
+                subject, options.out, config, options.preset, trainer, choice=options.predictor, init=options.init
+            )
+        else:
+            trainer = Trainer(options.out, config.trainer, validate, track)
+            done = fit_stage(name, subject, options.out, config, options.preset, trainer, device)
+        if done:
             earlier = read_timing(options.out).get(name, 0.0) if trainer.resumed else 0.0
             record_timing(options.out, name, earlier + time.monotonic() - started)
-    if options.stage in ("all", ORDER[-1]):
-        _fit_speech(subject, options.out / "driving")
     print(options.out)
-
-
-def _fit_speech(subject: Subject, folder: Path) -> None:
-    """Fit what turns sound into lip motion, unless it is there already."""
-    if folder.exists():
-        print("speech: up to date")
-        return
-    fit_speech_regression(subject, choose_extractor(subject.layout)).save(folder)
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ LEVELS = (
         "gaussian_head.benchmark",
         "gaussian_head.export",
         "gaussian_head.prepare",
+        "gaussian_head.pretrain_landmarks",
     },
 )
 """From the ground up: each may import itself and what lies on lower levels; neighbours do not see each other."""

@@ -1,1 +1,1 @@
-"""What moves a head: driving sequences, and the regression from sound to the landmarks that speech moves."""
+"""What moves a head: driving sequences, and what predicts from sound the landmarks that speech moves."""

@@ -24,3 +24,9 @@ def speech_weights(mean_landmarks: Float[np.ndarray, "478 3"]) -> Float[np.ndarr
     distance = np.linalg.norm(mean_landmarks[:, None] - core, axis=-1).min(1)
     share = np.clip((FREE_M - distance) / (FREE_M - FULL_M), 0, 1)
     return (share * share * (3 - 2 * share)).astype(np.float32)
+
+
+def lip_error_mm(predicted: Float[np.ndarray, "T 478 3"], true: Float[np.ndarray, "T 478 3"]) -> float:
+    """Measure the mean distance of the lips' points, of landmarks in metres."""
+    lips = np.concatenate([OUTER_LIPS, INNER_LIPS])
+    return float(np.linalg.norm(predicted[:, lips] - true[:, lips], axis=-1).mean() * 1e3)

@@ -11,7 +11,8 @@ import numpy as np
 
 from gaussian_head.data.layout import SPEECH_HZ
 from gaussian_head.data.subject import Frame, Subject
-from gaussian_head.driving.regression import SpeechRegression, load_features
+from gaussian_head.driving.features import load_features
+from gaussian_head.driving.predictor import load_predictor
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.evaluation import registry, timing
 from gaussian_head.evaluation.contact_sheet import choose_frames, draw_contact_sheet
@@ -39,7 +40,7 @@ def measure_held_out(
     Args:
         subject: The person the head was trained on.
         trained: The head, on the device that renders.
-        run: Its run folder: holds the speech regression and the stages' times.
+        run: Its run folder: holds the speech predictor and the stages' times.
         metrics: What to measure.
 
     Returns:
@@ -81,9 +82,9 @@ def measure_held_out(
 
 def _hear(subject: Subject, run: Path, tracked: DrivingSequence) -> DrivingSequence:
     """Take lips, chin and lower cheeks of the val frames from the sound."""
-    regression = SpeechRegression.load(run / "driving")
-    features = load_features(subject, regression.facts.extractor)
-    return tracked.with_landmarks(regression.predict(features, rest=subject.landmarks)[subject.val])
+    predictor = load_predictor(run / "driving")
+    features = load_features(subject, predictor.facts.extractor)
+    return tracked.with_landmarks(predictor.predict(features, rest=subject.landmarks)[subject.val])
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """Heads on disk: tensors in safetensors, everything human in JSON, written whole or not at all.
 
-A checkpoint is a folder `step_<n>/` with `head.safetensors`, `training.safetensors` (optimizer and densification state)
-and `checkpoint.json`. The folder appears under its name only when complete.
+A checkpoint is a folder `step_<n>/` with `head.safetensors` (or the name of another model that a stage trains),
+`training.safetensors` (optimizer and densification state) and `checkpoint.json`. The folder appears under its name only
+when complete.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that holds a head after `step` optimizer steps of `stage`."""
+    """A folder that holds a head, or another model, after `step` optimizer steps of `stage`."""
 
     folder: Path
     document: dict[str, Any]
@@ -53,6 +54,18 @@ class Checkpoint:
         head.load_state_dict(tensors)
         return head
 
+    def load_part(self, part: str, model: torch.nn.Module) -> None:
+        """Give another model than a head its tensors.
+
+        Args:
+            part: Its name in the checkpoint.
+            model: Of the configuration `document[part]`.
+
+        Raises:
+            UserError: The file is missing or damaged.
+        """
+        model.load_state_dict(self._load(f"{part}.safetensors"))
+
     def load_training(self) -> dict[str, Tensor]:
         """Return the optimizer's and the densifier's state."""
         return self._load("training.safetensors")
@@ -67,24 +80,26 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path, head: Head, step: int, document: dict[str, Any], training: dict[str, Tensor]
-) -> Checkpoint:
+    folder: Path, model: torch.nn.Module, step: int, document: dict[str, Any], training: dict[str, Tensor],
+    part: str = "head",
+) -> Checkpoint:  # fmt: skip
     """Write `folder/step_<step>` and delete the earlier steps.
 
     Args:
         folder: The stage's folder in the run folder.
-        head: What to keep.
+        model: What to keep: a head, or something else with a `config`.
         step: Optimizer steps finished.
         document: JSON values that tell the run's story: stage, configuration, seed, versions, subject.
-        training: What resuming needs beside the head.
+        training: What resuming needs beside the model.
+        part: The model's name in the checkpoint.
     """
     final = folder / f"step_{step:06d}"
     partial = folder / f".step_{step:06d}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    document = {"format": FORMAT, "step": step, "head": to_json(head.config), **document}
-    save_file({k: v.detach().cpu().contiguous() for k, v in head.state_dict().items()}, partial / "head.safetensors")
-    save_file({k: v.detach().cpu().contiguous() for k, v in training.items()}, partial / "training.safetensors")
+    document = {"format": FORMAT, "step": step, part: to_json(model.config), **document}
+    for name, tensors in ((part, model.state_dict()), ("training", training)):
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial / f"{name}.safetensors")
     (partial / "checkpoint.json").write_text(json.dumps(document, indent=1, sort_keys=True))
     for path in partial.iterdir():
         _flush(path)

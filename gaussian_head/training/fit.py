@@ -25,7 +25,7 @@ from gaussian_head.model.initialize import paint, sample_face, sample_hair, samp
 from gaussian_head.model.landmark_space import open_mouth
 from gaussian_head.render.rasterizers import Rasterizer, choose_rasterizer
 from gaussian_head.training.presets import FitConfig
-from gaussian_head.training.stage import Stage
+from gaussian_head.training.stage import HeadStage
 from gaussian_head.training.stages import FaceStage, FuseStage, MouthStage
 from gaussian_head.training.trainer import Trainer
 
@@ -89,16 +89,12 @@ def fit_stage(
             so is the rasterizer.
     """
     rasterizer = choose_rasterizer(config.rasterizer)
-    document = {
-        "stage": name,
-        "preset": preset,
-        "subject": subject.layout.subject,
-        "config": to_json(config),
-        "config_hash": hashlib.sha256(json.dumps(to_json(config), sort_keys=True).encode()).hexdigest(),
-    }
+    # how sound becomes landmarks is no option of the head: its stage is one of its own
+    options = {key: value for key, value in to_json(config).items() if key != "landmarks"}
+    document = tell_run(name, preset, subject.layout.subject, options)
     checkpoint = find_checkpoint(run / name)
     if checkpoint is not None:
-        _check_same_run(checkpoint.document, document, run / name)
+        check_same_run(checkpoint.document, document, run / name)
         if checkpoint.step >= getattr(config, name).steps:
             logger.info("%s: up to date (%d steps)", name, checkpoint.step)
             return False
@@ -123,14 +119,30 @@ def _starting_head(name: StageName, subject: Subject, run: Path, config: FitConf
     return checkpoint.load_head()
 
 
-def _build(name: StageName, head: Head, subject: Subject, config: FitConfig, rasterizer: Rasterizer) -> Stage:
-    makers: dict[str, Callable[..., Stage]] = {"mouth": MouthStage, "face": FaceStage, "fuse": FuseStage}
+def _build(name: StageName, head: Head, subject: Subject, config: FitConfig, rasterizer: Rasterizer) -> HeadStage:
+    makers: dict[str, Callable[..., HeadStage]] = {"mouth": MouthStage, "face": FaceStage, "fuse": FuseStage}
     stage = makers[name](head, subject, getattr(config, name), config.seed)
     stage.rasterizer = rasterizer
     return stage
 
 
-def _check_same_run(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
+def tell_run(stage: str, preset: str, subject: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return what a stage's checkpoints say of the run: JSON values."""
+    return {
+        "stage": stage,
+        "preset": preset,
+        "subject": subject,
+        "config": options,
+        "config_hash": hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest(),
+    }
+
+
+def check_same_run(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
+    """Refuse to continue a run of another subject or of other options.
+
+    Raises:
+        UserError: What a checkpoint in the folder says is not what is wanted.
+    """
     for key in ("subject", "config_hash"):
         if found.get(key) != wanted[key]:
             what = "another subject" if key == "subject" else "other options"

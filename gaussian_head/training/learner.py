@@ -18,9 +18,9 @@ class Learner:
     """Takes steps along a stage's gradient, at rates that fall exponentially over its run."""
 
     def __init__(self, stage: Stage) -> None:
-        """Make the optimizer of what the stage learns; everything else of the head is frozen."""
+        """Make the optimizer of what the stage learns; everything else of the model is frozen."""
         self.stage = stage
-        stage.head.requires_grad_(False)
+        stage.model.requires_grad_(False)
         groups: dict[tuple[float, float], dict[str, Any]] = {}
         for name, parameter, rate, decay in stage.learned():
             group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "weight_decay": decay})
@@ -36,7 +36,7 @@ class Learner:
             FloatingPointError: NAN_LIMIT steps in a row were not finite.
         """
         stage = self.stage
-        decay = stage.config.rates.final_share ** (step / stage.steps)
+        decay = stage.final_share ** (step / stage.steps)
         for group, initial in zip(self.optimizer.param_groups, self._initial, strict=True):
             group["lr"] = initial * decay
         view = stage.view(step)

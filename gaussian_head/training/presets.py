@@ -8,6 +8,7 @@ from gaussian_head.data.sampler import CurriculumConfig
 from gaussian_head.model.head import HeadConfig
 from gaussian_head.render.rasterizers import RasterizerName
 from gaussian_head.training.densify import DensifyConfig
+from gaussian_head.training.landmarks import LandmarksConfig
 from gaussian_head.training.stages import FaceConfig, FuseConfig, MouthConfig
 from gaussian_head.training.trainer import TrainerConfig
 
@@ -26,6 +27,7 @@ class FitConfig:
     mouth: MouthConfig = field(default_factory=MouthConfig)
     face: FaceConfig = field(default_factory=FaceConfig)
     fuse: FuseConfig = field(default_factory=FuseConfig)
+    landmarks: LandmarksConfig = field(default_factory=LandmarksConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 

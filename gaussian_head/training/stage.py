@@ -21,7 +21,7 @@ from gaussian_head.training.densify import Densifier, DensifyConfig
 
 
 class View(NamedTuple):
-    """One rendered frame of a step."""
+    """What a step saw: of a head, one rendered frame."""
 
     losses: dict[str, Tensor]
     """Weighted losses, named for the log; their sum is minimized."""
@@ -80,18 +80,24 @@ class BranchConfig(StageConfig):
 
 
 class Stage:
-    """What differs between the stages; `steps` long, seeded per step."""
+    """What differs between the stages; `steps` long, seeded per step. All that the trainer asks for."""
 
     name: str
-    sampler: FrameSampler
-    rasterizer: Rasterizer = staticmethod(rasterize)
-    """Draws the Gaussians; set on a stage that shall use another one."""
+    part: str
+    """Name of the model in checkpoints."""
 
-    def __init__(self, head: Head, subject: Subject, config: StageConfig, seed: int) -> None:
-        self.head = head
-        self.subject = subject
-        self.config = config
-        self.steps = config.steps
+    def __init__(self, model: torch.nn.Module, steps: int, final_share: float, seed: int) -> None:
+        """Say what is trained, and for how long.
+
+        Args:
+            model: What a checkpoint keeps; its `config` is a dataclass.
+            steps: Optimizer steps.
+            final_share: Learning rates at the end, as a share of those at the start.
+            seed: Of every draw.
+        """
+        self.model = model
+        self.steps = steps
+        self.final_share = final_share
         self.seed = seed
 
     def learned(self) -> list[Learned]:
@@ -99,11 +105,11 @@ class Stage:
         raise NotImplementedError
 
     def view(self, step: int) -> View:
-        """Render the frame of one step and compare it."""
+        """Predict what one step looks at, and compare it."""
         raise NotImplementedError
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer, view: View) -> None:
-        """Change the set of Gaussians, once `step` steps are finished; the view carries its gradients."""
+        """Change what is learned, once `step` steps are finished; the view carries its gradients."""
 
     def state(self) -> dict[str, Tensor]:
         """Return what resuming needs beside parameters and optimizer."""
@@ -112,16 +118,39 @@ class Stage:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Inverse of `state`."""
 
+    def figures(self) -> dict[str, float | int]:
+        """Return what is logged beside the losses, by tag."""
+        return {}
+
+    def _generator(self, step: int) -> torch.Generator:
+        """Return a step's own draws; always on the CPU, so that every device draws alike."""
+        return torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + step)
+
+
+class HeadStage(Stage):
+    """What the stages share that fit a head to pictures."""
+
+    part = "head"
+    sampler: FrameSampler
+    rasterizer: Rasterizer = staticmethod(rasterize)
+    """Draws the Gaussians; set on a stage that shall use another one."""
+
+    def __init__(self, head: Head, subject: Subject, config: StageConfig, seed: int) -> None:
+        super().__init__(head, config.steps, config.rates.final_share, seed)
+        self.head = head
+        self.subject = subject
+        self.config = config
+
+    def figures(self) -> dict[str, float | int]:
+        """The number of Gaussians of each branch."""
+        return {f"gaussians/{name}": len(getattr(self.head, name).gaussians) for name in ("face", "mouth")}
+
     def _draw(self, step: int) -> tuple[int, Frame]:
         """Return a step's frame, and have that of the next step read meanwhile."""
         k = self.sampler.draw(step)
         frame = self.subject.frame(k)
         self.subject.prefetch(self.sampler.draw(step + 1))
         return k, frame
-
-    def _generator(self, step: int) -> torch.Generator:
-        """Return a step's own draws; always on the CPU, so that every device draws alike."""
-        return torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + step)
 
     def _branch_learned(self, branch: Branch, prefix: str) -> list[Learned]:
         rates = self.config.rates
@@ -147,7 +176,7 @@ class Stage:
         return Eye(subject.viewmats[k], subject.K, subject.width, subject.height)
 
 
-class BranchStage(Stage):
+class BranchStage(HeadStage):
     """Fits the branch of its own name, whose Gaussians are cloned, split and pruned on the way."""
 
     def __init__(self, head: Head, subject: Subject, config: BranchConfig, seed: int) -> None:

@@ -23,7 +23,7 @@ from gaussian_head.render.composite import over
 from gaussian_head.render.view import render_branch
 from gaussian_head.training.densify import DensifyConfig
 from gaussian_head.training.losses import coverage, dilate, photometric
-from gaussian_head.training.stage import BranchConfig, BranchStage, Learned, RateConfig, Stage, StageConfig, View
+from gaussian_head.training.stage import BranchConfig, BranchStage, HeadStage, Learned, RateConfig, StageConfig, View
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class FaceStage(BranchStage):
         )
 
 
-class FuseStage(Stage):
+class FuseStage(HeadStage):
     """Polish colours and the face's opacity on full frames."""
 
     name = "fuse"

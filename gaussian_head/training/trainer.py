@@ -82,7 +82,7 @@ class Trainer:
                 clock = time.perf_counter()
             if done % self.config.save_every == 0 or done == stage.steps:
                 training = optimizer_tensors(learner.optimizer) | stage.state()
-                save_checkpoint(folder, stage.head, done, document, training)
+                save_checkpoint(folder, stage.model, done, document, training, stage.part)
             if done % self.config.validate_every == 0 or done == stage.steps:
                 self._validate(stage, done, writer)
                 clock = time.perf_counter()
@@ -91,5 +91,5 @@ class Trainer:
     def _log(self, writer: SummaryWriter, stage: Stage, losses: dict[str, torch.Tensor], step: int) -> None:
         for name, value in losses.items():
             writer.add_scalar(f"loss/{name}", value.item(), step)
-        for name, branch in (("face", stage.head.face), ("mouth", stage.head.mouth)):
-            writer.add_scalar(f"gaussians/{name}", len(branch.gaussians), step)
+        for tag, figure in stage.figures().items():
+            writer.add_scalar(tag, figure, step)

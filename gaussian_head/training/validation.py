@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from gaussian_head.data.layout import VIDEO_FPS
 from gaussian_head.data.subject import Subject
 from gaussian_head.render.view import Eye, HeadRenderer
-from gaussian_head.training.stage import Stage
+from gaussian_head.training.stage import HeadStage
 
 FRAMES = 12
 """Validation frames measured, evenly spaced over the split."""
@@ -24,7 +24,7 @@ CLIP_FRAMES = 25
 """Frames of the short rendered clip shown at the end of a stage."""
 
 
-def validate(stage: Stage, step: int, writer: SummaryWriter) -> None:
+def validate(stage: HeadStage, step: int, writer: SummaryWriter) -> None:
     """Write PSNR over the full frame and the head, pictures, and at the stage's end a short clip."""
     subject, render = stage.subject, HeadRenderer(stage.head, stage.rasterizer)
     frames = [subject.val[i] for i in np.unique(np.linspace(0, len(subject.val) - 1, FRAMES).round().astype(int))]
@@ -58,7 +58,7 @@ def _add_clip(writer: SummaryWriter, tag: str, pictures: list[Float[Tensor, "3 H
 
 
 def _render(
-    render: HeadRenderer, stage: Stage, k: int
+    render: HeadRenderer, stage: HeadStage, k: int
 ) -> tuple[Float[Tensor, "3 H W"], Float[Tensor, "3 H W"], Float[Tensor, "1 H W"]]:
     subject: Subject = stage.subject
     frame = subject.frame(k)

@@ -15,7 +15,8 @@ from data_utils.synthetic.subject import load_truth, make_subject, mask_path
 from gaussian_head.data import layout as names
 from gaussian_head.data.layout import SubjectLayout
 from gaussian_head.data.subject import Subject
-from gaussian_head.driving.regression import correlation, fit_speech_regression, load_features
+from gaussian_head.driving.features import load_features
+from gaussian_head.driving.regression import correlation, fit_speech_regression
 from gaussian_head.geometry.landmarks import mouth_aperture
 from gaussian_head.geometry.rotations import matrix_from_euler
 from gaussian_head.media.image import read_rgb

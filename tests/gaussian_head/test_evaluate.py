@@ -68,7 +68,14 @@ def test_report_of_a_head(report: dict) -> None:
     assert "landmarks" not in report["rows"]["predicted"]["from_ground_truth"]
     assert "psnr" not in report["rows"]["ground truth"]["figures"]
     assert value(report["rows"]["ground truth"], "frame_mse") is not None
-    assert report["timing_s"] == {"process": 4.0, "mouth": 1.0, "face": 2.0, "fuse": 3.0, "synthesize": None}
+    assert report["timing_s"] == {
+        "process": 4.0,
+        "landmarks": None,
+        "mouth": 1.0,
+        "face": 2.0,
+        "fuse": 3.0,
+        "synthesize": None,
+    }
     assert report["render_fps"] > 0
     assert report["peak_rss_mb"] == 1e6  # the training's, larger than this process's
 

@@ -14,7 +14,7 @@ from tiny_fit import STEPS
 from gaussian_head.model.checkpoint import find_checkpoint
 
 HERE = Path(__file__).resolve().parent
-STAGES = ("mouth", "face", "fuse")
+STAGES = ("landmarks", "mouth", "face", "fuse")
 
 
 def train(data: Path, out: Path, dies: str) -> subprocess.CompletedProcess:
@@ -25,14 +25,19 @@ def train(data: Path, out: Path, dies: str) -> subprocess.CompletedProcess:
 
 
 def checkpoints(run: Path) -> dict[str, bytes]:
-    found = [find_checkpoint(run / stage).folder for stage in STAGES]
+    found = [find_checkpoint(run / stage).folder for stage in STAGES] + [run / "driving"]
     return {str(path.relative_to(run)): path.read_bytes() for folder in found for path in sorted(folder.iterdir())}
 
 
 @pytest.mark.slow
 def test_killed_in_each_stage_and_continued(tiny_subject, tmp_path):
     run = tmp_path / "killed run"
-    for dies, reached in ((f"mouth:{STEPS // 2 + 1}", (6,)), ("face:saving", (12, 3)), ("fuse:cleaning", (12, 12, 6))):
+    for dies, reached in (
+        (f"landmarks:{STEPS // 2 + 1}", (6,)),
+        (f"mouth:{STEPS // 2 + 1}", (12, 6)),
+        ("face:saving", (12, 12, 3)),
+        ("fuse:cleaning", (12, 12, 12, 6)),
+    ):
         died = train(tiny_subject, run, dies)
         assert died.returncode == -signal.SIGKILL, died.stderr
         steps = tuple(find_checkpoint(run / stage).step for stage in STAGES[: len(reached)])
@@ -42,5 +47,5 @@ def test_killed_in_each_stage_and_continued(tiny_subject, tmp_path):
     assert ended.stdout.strip().endswith(str(run))
     never = tmp_path / "never killed"
     assert train(tiny_subject, never, "never").returncode == 0
-    assert len(checkpoints(never)) == 9
+    assert len(checkpoints(never)) == 4 * 3 + 7
     assert checkpoints(run) == checkpoints(never)

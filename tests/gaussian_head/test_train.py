@@ -15,6 +15,7 @@ from tiny_fit import STEPS, TINY, trainer
 from cuda_ext import diff_gaussian_rasterization as drop_in
 from gaussian_head import train as command
 from gaussian_head.data.subject import Subject
+from gaussian_head.driving.predictor import load_predictor
 from gaussian_head.errors import UserError, run_command
 from gaussian_head.model.checkpoint import find_checkpoint
 from gaussian_head.train import TrainOptions, train
@@ -39,12 +40,12 @@ def failure(capsys: pytest.CaptureFixture, options: TrainOptions) -> str:
 def test_all_stages_then_a_driver_and_figures(tiny_subject, tmp_path, capsys):
     options = TrainOptions("all", tiny_subject, tmp_path / "my run")
     train(options)
-    assert [find_checkpoint(options.out / name).step for name in ("mouth", "face", "fuse")] == [STEPS] * 3
+    assert [find_checkpoint(options.out / name).step for name in ("landmarks", "mouth", "face", "fuse")] == [STEPS] * 4
     document = find_checkpoint(options.out / "fuse").document
     assert (document["stage"], document["preset"], document["subject"]) == ("fuse", "quick", "tiny")
-    assert (options.out / "driving").is_dir()
+    assert load_predictor(options.out / "driving").facts.subject == "tiny"
     timing = json.loads((options.out / "timing.json").read_text())
-    assert {"mouth", "face", "fuse", "peak_rss_mb"} <= set(timing)
+    assert {"landmarks", "mouth", "face", "fuse", "peak_rss_mb"} <= set(timing)
     assert capsys.readouterr().out.strip().splitlines()[-1] == str(options.out)
     train(options)
     assert json.loads((options.out / "timing.json").read_text()) == timing  # nothing was done

@@ -22,6 +22,16 @@ TINY = FitConfig(
     mouth=replace(QUICK.mouth, steps=STEPS, gaussians=60, densify=RESTLESS, curriculum=CurriculumConfig(every=3)),
     face=replace(QUICK.face, steps=STEPS, skin_gaussians=150, hair_gaussians=100, densify=RESTLESS),
     fuse=replace(QUICK.fuse, steps=STEPS),
+    landmarks=replace(
+        QUICK.landmarks,
+        steps=STEPS,
+        channels=8,
+        dilations=(1, 2),
+        copies=3,
+        batch=2,
+        crop_frames=24,
+        trainer=TrainerConfig(log_every=5, validate_every=6, save_every=SAVE_EVERY),
+    ),
     trainer=TrainerConfig(log_every=5, validate_every=6, save_every=SAVE_EVERY),
 )
 

@@ -12,7 +12,8 @@ import torch
 
 from gaussian_head.data.subject import Subject
 from gaussian_head.driving import ridge
-from gaussian_head.driving.regression import SpeechRegression, fit_speech_regression, load_features, stack_context
+from gaussian_head.driving.features import load_features
+from gaussian_head.driving.regression import SpeechRegression, fit_speech_regression, stack_context
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import SpeechDriver
 from gaussian_head.driving.speech_points import speech_weights
@@ -141,7 +142,7 @@ def test_an_array_that_is_none_is_refused(driver: SpeechDriver, tmp_path: Path, 
 
 
 def test_other_features_must_come_ready_made(driver: SpeechDriver) -> None:
-    regression = driver.regression
-    other = SpeechRegression(replace(regression.facts, extractor="hubert"), regression._tensors)
+    regression = driver.predictor
+    other = SpeechRegression(replace(regression.facts, extractor="hubert"), regression.space, regression._tensors)
     with pytest.raises(UserError, match="hubert"):
         SpeechDriver(other, driver.motion).hear(np.zeros(16000, np.float32))
