@@ -1,6 +1,7 @@
 """Silence closes the mouth: where nobody speaks, whatever was predicted eases to the closed mouth.
 
-After specs/gaussian_head.md i.4: below -45 dB for more than 80 ms; closing takes 120 ms, opening begins 60 ms ahead.
+After specs/gaussian_head.md i.4: below -45 dB for more than 80 ms; closing takes 120 ms, and so does opening, which is
+half done 60 ms ahead of the onset. Pauses shorter than both therefore close it in part.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ LEAST_SILENCE_S = 0.08
 LEAST_SPEECH_S = 0.04
 """Shorter sounds amid silence are clicks."""
 CLOSING_S = 0.12
-AHEAD_S = 0.06
+OPENING_S = 0.12
 
 
 def speech_levels(speech: Float[np.ndarray, "S"]) -> Float[np.ndarray, " J"]:
@@ -99,8 +100,7 @@ def speech_gate(speech: Float[np.ndarray, "S"], frames: int) -> Float[np.ndarray
         frames: T; what lies behind the end of the sound is silent.
 
     Returns:
-        1 where somebody speaks, 0 in silence: it falls over the 120 ms after speech (a smooth step), and rises over
-        the 60 ms before it.
+        1 where somebody speaks, 0 in silence: a smooth step of 120 ms down after speech, and one up before it.
     """
     speaks = find_speech(speech_levels(speech))
     seconds = np.arange(frames) / VIDEO_FPS
@@ -112,7 +112,7 @@ def speech_gate(speech: Float[np.ndarray, "S"], frames: int) -> Float[np.ndarray
     following, previous = np.searchsorted(ends, seconds, "left"), np.searchsorted(onsets, seconds, "right") - 1
     until = np.append(onsets, np.inf)[following] - seconds
     since = seconds - np.append(ends, -np.inf)[previous]
-    return np.maximum(_eased(1 - until / AHEAD_S), _eased(1 - since / CLOSING_S))
+    return np.maximum(_eased(1 - until / OPENING_S), _eased(1 - since / CLOSING_S))
 
 
 def loudness(speech: Float[np.ndarray, "S"], frames: int) -> Float[np.ndarray, " T"]:

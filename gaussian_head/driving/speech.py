@@ -5,12 +5,13 @@ Everything is made in chunks; only what each chunk needs is held.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
 from gaussian_head.driving.ping_pong import ping_pong
 from gaussian_head.driving.regression import SpeechRegression
 from gaussian_head.driving.sequence import DrivingSequence, poses_between
-from gaussian_head.driving.silence import loudness, speech_gate
+from gaussian_head.driving.silence import QUIETEST_LOUD_DB, find_speech, loudness, speech_gate, speech_levels
 from gaussian_head.driving.speech_points import speech_weights
 from gaussian_head.driving.upper_face import (
     EYE_UNITS,
@@ -41,6 +42,10 @@ from gaussian_head.geometry.landmarks import mouth_aperture
 from gaussian_head.media.audio import load_audio
 from gaussian_head.media.mel import log_mel, mel_windows
 
+logger = logging.getLogger(__name__)
+
+CLIPPED, CLIPPED_SHARE = 0.999, 0.001
+"""Sound is called clipped where more than this share of its samples is this large."""
 CHUNK = 250
 """Frames made at once: 10 s, of which the landmarks take 1.4 MB."""
 HEARD_AROUND = 100
@@ -50,13 +55,16 @@ CLOSED_QUANTILE = 0.05
 """The closed mouth is the mean of the footage's frames with a smaller opening than this quantile."""
 
 
+Pose = Literal["walk", "still"] | Float[Tensor, "P 4 4"]
+
+
 @dataclass(frozen=True)
 class Manner:
     """How the head holds itself while it speaks."""
 
     seed: int = 0
     """Decides the walk, the blinks and the brows; the same seed gives the same motion."""
-    pose: Literal["walk", "still"] | Float[Tensor, "P 4 4"] = "walk"
+    pose: Pose = "walk"
     """Endless footage, one pose of it, or poses given (world to camera), played forth and back where they end."""
     blink_rate: float | None = None
     """Blinks a minute, 0..60; None: the subject's own."""
@@ -66,6 +74,15 @@ class Manner:
     """How far the brows move, 1 as in the footage."""
     gaze: Gaze = "footage"
     """Eyes that look where they look in the footage, or that stay on the camera."""
+
+
+class Heard(NamedTuple):
+    """What a head is to say."""
+
+    features: Float[np.ndarray, "T W C"]
+    """Audio features, a row for each video frame."""
+    speech: Float[np.ndarray, "S"] | None
+    """The sound at 16 kHz, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -93,23 +110,25 @@ class SpeechDriver:
             )
         return mel_windows(log_mel(speech), math.ceil(len(speech) * VIDEO_FPS / SPEECH_HZ))
 
-    def read(self, path: Path) -> Float[np.ndarray, "T W C"]:
-        """Read sound (any file with sound) or ready audio features (`.npy`).
+    def read(self, path: Path) -> Heard:
+        """Read sound (any file with sound) or ready audio features (`.npy`, the sound beside it as `.wav`).
 
         Raises:
             FileNotFoundError: No such file.
-            UserError: It is neither, or is of another width than the head was trained with, or is empty.
+            UserError: It is neither, or is of another width than the head was trained with, or is shorter than a frame.
         """
         if path.suffix != ".npy":
-            features = self.hear(load_audio(path, SPEECH_HZ))
+            speech = load_speech(path)
+            features = self.hear(speech)
         elif path.is_file():
-            features = _read_array(path)
+            features, sound = _read_array(path), path.with_suffix(".wav")
+            speech = load_speech(sound) if sound.is_file() else None
         else:
             raise FileNotFoundError(f"{path} does not exist; give a sound file or an array of audio features.")
         self.regression.check(features)
         if not len(features):
             raise UserError(f"{path} is empty; give a sound of at least one frame ({1 / VIDEO_FPS} s).")
-        return features
+        return Heard(features, speech)
 
     def perform(
         self, features: Float[np.ndarray, "T W C"], speech: Float[np.ndarray, "S"] | None = None, chunk: int = CHUNK
@@ -230,6 +249,29 @@ def _usual_frame(motion: DrivingSequence) -> int:
     """Return the frame whose pose is nearest to the mean."""
     places = motion.viewmats.flatten(1)
     return int((places - places.mean(0)).square().sum(1).argmin())
+
+
+def load_speech(path: Path) -> Float[np.ndarray, "S"]:
+    """Read sound to be spoken, 16 kHz, and warn of what makes the mouth move less well.
+
+    Raises:
+        FileNotFoundError: No such file.
+        UserError: It is no sound, is shorter than a video frame, or holds numbers that are none.
+    """
+    speech = load_audio(path, SPEECH_HZ)
+    if len(speech) < SPEECH_HZ // VIDEO_FPS:
+        raise UserError(
+            f"{path} lasts {1000 * len(speech) / SPEECH_HZ:.1f} ms; give a sound of at least one frame "
+            f"({1000 // VIDEO_FPS} ms)."
+        )
+    if not np.isfinite(speech).all():
+        raise UserError(f"{path} holds samples that are no finite numbers; export it again as 16-bit wav.")
+    if not find_speech(speech_levels(speech)).any():
+        logger.warning("%s is silent (nothing above %.0f dB): the mouth stays closed.", path, QUIETEST_LOUD_DB)
+    clipped = float(np.mean(np.abs(speech) >= CLIPPED))
+    if clipped > CLIPPED_SHARE:
+        logger.warning("%s is clipped (%.1f %% of its samples): record it at a lower level.", path, 100 * clipped)
+    return speech
 
 
 def _read_array(path: Path) -> np.ndarray:

@@ -45,8 +45,8 @@ PAIR = slice(2, 5)
 CLOSED = 0.5
 """A blink closes the eye at least so far: 0 is as open as in the median frame, 1 shut."""
 OPEN = 0.15
-LONGEST_HALF = 8
-"""A blink takes at most so many frames to close, and to open."""
+LONGEST = 16
+"""A blink takes at most so many frames; eyes shut for longer do something else."""
 OWN_RATE_NEEDS = 3
 """So many blinks in the footage tell the subject's own rate; fewer do not."""
 USUAL_RATE = 17.0
@@ -62,7 +62,7 @@ LID_SHARE = 0.9
 """The upper lid's share of the way; the lower comes up for the rest."""
 
 BROW_COMPONENTS = 3
-PACE_RANGE_S = (0.4, 3.0)
+PACE_RANGE_S = (0.6, 3.0)
 SOFTENING_S = 0.16
 """Brows have mass: the random drift is smoothed by this time constant."""
 WITH_LOUDNESS = 0.3
@@ -97,16 +97,20 @@ def without_blinks(motion: DrivingSequence) -> tuple[DrivingSequence, list[Blink
     weights = around(motion.landmarks.mean(0), EYES, LID_REACH_M)[:, None]
     landmarks, units = motion.landmarks.clone(), motion.action_units.clone()
     blinks = []
-    for first, last in find_blinks(closure):
+    for first, last in find_closures(closure):
         share = torch.linspace(0, 1, last - first + 1)[:, None]
         inside = slice(first, last + 1)
-        open_eyes = torch.lerp(motion.landmarks[first], motion.landmarks[last], share[..., None])
-        resting = torch.lerp(motion.action_units[first], motion.action_units[last], share)
+        # Footage may begin or end with shut eyes: then the open ones of the other side stand for them.
+        before = first if closure[first] <= closure[last] or first > 0 else last
+        behind = last if closure[last] <= closure[first] or last < len(closure) - 1 else first
+        open_eyes = torch.lerp(motion.landmarks[before], motion.landmarks[behind], share[..., None])
+        resting = torch.lerp(motion.action_units[before], motion.action_units[behind], share)
         lids = (motion.landmarks[inside] - open_eyes) * weights
         change = (motion.action_units[inside] - resting)[:, EYE_UNITS]
         landmarks[inside] -= lids
         units[inside, EYE_UNITS] = resting[:, EYE_UNITS]
-        blinks.append(Blink(lids[1:-1], change[1:-1]))
+        if max(closure[first], closure[last]) <= OPEN and last - first <= LONGEST:
+            blinks.append(Blink(lids[1:-1], change[1:-1]))
     return replace(motion, landmarks=landmarks, action_units=units), blinks
 
 
@@ -125,21 +129,18 @@ def eye_closure(motion: DrivingSequence) -> Float[np.ndarray, " T"]:
     return closure if closure.max() >= CLOSED else motion.action_units[:, BLINK_UNIT].numpy() / 2
 
 
-def find_blinks(closure: Float[np.ndarray, " T"]) -> list[tuple[int, int]]:
-    """Find blinks: the open frames before and behind each; longer closures, looks down and cut-off ones are none."""
-    found, frame = [], 0
-    while frame < len(closure):
-        if closure[frame] < CLOSED:
-            frame += 1
+def find_closures(closure: Float[np.ndarray, " T"]) -> list[tuple[int, int]]:
+    """Find where the eyes shut: the last open frame before and the first one behind each time, or the footage's end."""
+    found: list[tuple[int, int]] = []
+    for frame in np.flatnonzero(closure >= CLOSED):
+        if found and frame <= found[-1][1]:
             continue
-        first = last = frame
+        first = last = int(frame)
         while first > 0 and closure[first] > OPEN:
             first -= 1
-        while last < len(closure) - 1 and (closure[last] > OPEN or last == frame):
+        while last < len(closure) - 1 and closure[last] > OPEN:
             last += 1
-        if max(closure[first], closure[last]) <= OPEN and last - first <= 2 * LONGEST_HALF:
-            found.append((first, last))
-        frame = last + 1
+        found.append((first, last))
     return found
 
 

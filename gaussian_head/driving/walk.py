@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from gaussian_head.data.layout import SubjectLayout
@@ -27,7 +28,7 @@ FADE = 12
 HALF = FADE // 2
 APART = 25
 """A jump skips at least so many frames, and at least so many are played between two jumps."""
-LIMIT_STEPS = 3.0
+LIMIT_STEPS = 2.5
 """The moments of a jump differ at most this much, in large steps (95th percentile) of the footage itself.
 
 Faded over FADE frames with a slope of at most 1.5 / FADE, that adds less than half of such a step to a frame's motion.
@@ -141,7 +142,7 @@ def find_loops(motion: DrivingSequence, torso: Callable[[int], Float[np.ndarray,
             loop._replace(distance_px=np.hypot(loop.distance_px, _torso_px(motion, loop, torso))) for loop in loops
         ]
         loops = sorted((loop for loop in loops if loop.distance_px <= limit), key=lambda loop: loop.distance_px)
-    return _without_dead_ends(loops)
+    return _going_on(loops)
 
 
 def surface_px(motion: DrivingSequence) -> Float[np.ndarray, "T D"]:
@@ -211,21 +212,13 @@ def _torso_px(motion: DrivingSequence, loop: Loop, torso: Callable[[int], np.nda
     return float(shift * max(motion.width, motion.height) / max(a.shape[:2]))
 
 
-def _without_dead_ends(loops: list[Loop]) -> list[Loop]:
-    """Leave out jumps behind which no other follows; where only one loop goes on for ever, that one alone."""
-    for least_others in (1, 0):
-        kept = loops
-        while True:
-            going_on = [loop for loop in kept if _has_exit(loop, kept, other=bool(least_others))]
-            if len(going_on) == len(kept):
-                break
-            kept = going_on
-        # The walk begins with the footage; some jump must lie ahead.
-        if any(loop.leave - HALF >= APART for loop in kept):
-            return kept
+def _going_on(loops: list[Loop]) -> list[Loop]:
+    """Keep the largest set of jumps of which each can be followed, sooner or later, by every other and by itself."""
+    leave, landing = (np.array([getattr(loop, end) for loop in loops], int) for end in ("leave", "enter"))
+    follows = leave - HALF >= (landing - HALF + FADE + APART)[:, None]
+    _, group = connected_components(follows, connection="strong")
+    for members in sorted((np.flatnonzero(group == g) for g in set(group)), key=len, reverse=True):
+        # One jump alone goes on only if it can follow itself. The walk begins with the footage, before any jump.
+        if follows[np.ix_(members, members)].any() and leave[members].max() - HALF >= APART:
+            return [loops[k] for k in members]
     return []
-
-
-def _has_exit(loop: Loop, loops: list[Loop], *, other: bool) -> bool:
-    landing = loop.enter - HALF + FADE
-    return any(exit_.leave - HALF >= landing + APART and not (other and exit_ == loop) for exit_ in loops)

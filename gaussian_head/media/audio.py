@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,13 @@ def load_audio(path: Path, rate: int = 16_000) -> Float32[ndarray, "S"]:
         FileNotFoundError: The file is missing.
         UserError: The file is empty, unreadable or has no sound.
     """
+    return np.concatenate(list(read_audio(path, rate)))
+
+
+def read_audio(path: Path, rate: int) -> Generator[Float32[ndarray, "S"], None, None]:
+    """Read sound in blocks that follow each other, a second or less each; see `load_audio`."""
     import av
+    import soxr
 
     from gaussian_head.media.video import open_container
 
@@ -36,21 +43,55 @@ def load_audio(path: Path, rate: int = 16_000) -> Float32[ndarray, "S"]:
         if not container.streams.audio:
             raise UserError(f"{path} has no sound; give a file with an audio track.")
         stream = container.streams.audio[0]
-        resampler = av.AudioResampler(format="fltp")
-        try:
-            chunks = [f.to_ndarray().mean(0) for frame in container.decode(stream) for f in resampler.resample(frame)]
-        except av.error.FFmpegError as error:
-            raise UserError(f"{path}: its sound cannot be decoded ({error.strerror}); re-encode the file.") from error
         start = float((stream.start_time or 0) * stream.time_base)
         origin = start
         if container.streams.video:
             video = container.streams.video[0]
             origin = float((video.start_time or 0) * video.time_base)
-        source_rate = stream.rate
-    if not chunks:
-        raise UserError(f"{path} has an audio track without a single sample; give a file with sound.")
-    speech = _shift(np.concatenate(chunks).astype(np.float32), round((start - origin) * source_rate))
-    return np.clip(resample(speech, source_rate, rate), -1, 1)
+        delay = round((start - origin) * stream.rate)
+        planar = av.AudioResampler(format="fltp")
+        rated = soxr.ResampleStream(stream.rate, rate, 1, dtype="float32")
+        decoded = 0
+
+        def at_rate(block: ndarray, *, last: bool = False) -> ndarray:
+            return np.clip(rated.resample_chunk(block, last=last) if rate != stream.rate else block, -1, 1)
+
+        if delay > 0:
+            yield at_rate(np.zeros(delay, np.float32))
+        try:
+            for frame in container.decode(stream):
+                for part in planar.resample(frame):
+                    block = part.to_ndarray().mean(0).astype(np.float32)
+                    dropped = min(max(0, -delay - decoded), len(block))
+                    decoded += len(block)
+                    yield at_rate(np.ascontiguousarray(block[dropped:]))
+        except av.error.FFmpegError as error:
+            raise UserError(f"{path}: its sound cannot be decoded ({error.strerror}); re-encode the file.") from error
+        if not decoded:
+            raise UserError(f"{path} has an audio track without a single sample; give a file with sound.")
+        yield at_rate(np.zeros(0, np.float32), last=True)
+
+
+class SoundReader:
+    """A file's sound, taken in pieces of any length; behind its end there is silence."""
+
+    def __init__(self, path: Path, rate: int) -> None:
+        """Open the file; arguments and errors as of `load_audio`."""
+        self._blocks = read_audio(path, rate)
+        self._held = next(self._blocks)
+
+    def take(self, samples: int) -> Float32[ndarray, "S"]:
+        """Return the next samples, in [-1, 1]."""
+        parts = [self._held]
+        while sum(map(len, parts)) < samples and (block := next(self._blocks, None)) is not None:
+            parts.append(block)
+        found = np.concatenate(parts)
+        self._held = found[samples:]
+        return fit_length(found, samples)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._blocks.close()
 
 
 def resample(speech: Float[ndarray, "S"], source_rate: int, rate: int) -> Float32[ndarray, "R"]:
@@ -73,8 +114,3 @@ def write_wav(path: Path, speech: Float[ndarray, "S"], rate: int) -> None:
 def fit_length(speech: Float[ndarray, "S"], samples: int) -> Float[ndarray, "R"]:
     """Trim at the end, or pad with silence, to exactly `samples`."""
     return np.pad(speech[:samples], (0, max(0, samples - len(speech))))
-
-
-def _shift(speech: ndarray, samples: int) -> ndarray:
-    """Delay by `samples` (pad in front); a negative number drops the beginning."""
-    return np.pad(speech, (samples, 0)) if samples > 0 else speech[-samples:]
