@@ -139,10 +139,7 @@ def check(options: SynthesizeOptions) -> None:
     if options.seed < 0:
         raise UserError(f"--seed must be 0 or more, got {options.seed}.")
     if options.audio is None:
-        names = ("pose", "seed", "blink_rate", "mouth_gain", "brow_gain", "gaze")
-        given = [
-            name for name in names if getattr(options, name) != SynthesizeOptions.__dataclass_fields__[name].default
-        ]
+        given = [f.name for f in fields(options) if f.name in OF_SPEECH and getattr(options, f.name) != f.default]
         if given:
             flags = ", ".join("--" + name.replace("_", "-") for name in given)
             raise UserError(f"{flags}: only a head that speaks other sound is moved so; give --audio, or leave it out.")

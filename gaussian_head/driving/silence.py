@@ -31,7 +31,7 @@ OVER_FLOOR_DB = 6.0
 HIGHEST_FLOOR_DB = -20.0
 """Above, the quietest stretch is still speech: the clip never pauses."""
 LEAST_SILENCE_S = 0.08
-LEAST_SPEECH_S = 0.04
+LEAST_SPEECH_S = 0.06
 """Shorter sounds amid silence are clicks."""
 CLOSING_S = 0.12
 OPENING_S = 0.12
@@ -85,7 +85,7 @@ def threshold_db(levels: Float[np.ndarray, " J"]) -> float:
 
 
 def find_speech(levels: Float[np.ndarray, " J"]) -> Bool[np.ndarray, " J"]:
-    """Mark the steps in which somebody speaks; pauses up to 80 ms belong to speech, clicks up to 40 ms do not."""
+    """Mark the steps in which somebody speaks; pauses up to 80 ms belong to speech, clicks up to 60 ms do not."""
     loud = levels >= threshold_db(levels)
     silence, click = round(LEAST_SILENCE_S * STEP_HZ), round(LEAST_SPEECH_S * STEP_HZ)
     padded = np.pad(loud, silence)

@@ -66,11 +66,11 @@ class Manner:
     """Decides the walk, the blinks and the brows; the same seed gives the same motion."""
     pose: Pose = "walk"
     """Endless footage, one pose of it, or poses given (world to camera), played forth and back where they end."""
-    blink_rate: float | None = None
+    blink_rate: float | int | None = None
     """Blinks a minute, 0..60; None: the subject's own."""
-    mouth_gain: float = 1.0
+    mouth_gain: float | int = 1.0
     """How far the mouth opens from the closed one, 1 as predicted."""
-    brow_gain: float = 1.0
+    brow_gain: float | int = 1.0
     """How far the brows move, 1 as in the footage."""
     gaze: Gaze = "footage"
     """Eyes that look where they look in the footage, or that stay on the camera."""

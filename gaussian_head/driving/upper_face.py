@@ -158,7 +158,7 @@ def made_up_blink(motion: DrivingSequence) -> Blink:
     return Blink(course[:, None, None] * shut, units)
 
 
-def own_blink_rate(blinks: list[Blink], seconds: float) -> float:
+def own_blink_rate(blinks: list[Blink], seconds: float | int) -> float:
     """Return the subject's blinks a minute, kept within RATE_RANGE; USUAL_RATE where too few were seen."""
     if len(blinks) < OWN_RATE_NEEDS:
         return USUAL_RATE
@@ -168,7 +168,7 @@ def own_blink_rate(blinks: list[Blink], seconds: float) -> float:
 class Blinking:
     """Blinks that come again and again: a renewal process with log-normal intervals."""
 
-    def __init__(self, blinks: list[Blink], per_minute: float, fps: float | int, seed: int) -> None:
+    def __init__(self, blinks: list[Blink], per_minute: float | int, fps: float | int, seed: int) -> None:
         """Start with open eyes.
 
         Args:

@@ -165,10 +165,10 @@ def surface_px(motion: DrivingSequence) -> Float[np.ndarray, "T D"]:
 
 
 def torso_thumbnail(layout: SubjectLayout, k: int) -> Float[np.ndarray, "h w 4"]:
-    """Read the torso of frame k, THUMBNAIL_PX on the longer side, colours multiplied by alpha, in [0, 1]."""
+    """Read the torso of frame k, at most THUMBNAIL_PX on the longer side, colours multiplied by alpha, in [0, 1]."""
     rgba = read_rgba(layout.torso_image(k)).astype(np.float32) / 255
     rgba[..., :3] *= rgba[..., 3:]
-    scale = THUMBNAIL_PX / max(rgba.shape[:2])
+    scale = min(1, THUMBNAIL_PX / max(rgba.shape[:2]))
     return resize(rgba, max(1, round(rgba.shape[1] * scale)), max(1, round(rgba.shape[0] * scale)))
 
 
