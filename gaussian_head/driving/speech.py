@@ -5,13 +5,12 @@ Everything is made in chunks; only what each chunk needs is held.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,9 +19,8 @@ from torch import Tensor
 
 from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
 from gaussian_head.driving.ping_pong import ping_pong
-from gaussian_head.driving.regression import SpeechRegression
 from gaussian_head.driving.sequence import DrivingSequence, poses_between
-from gaussian_head.driving.silence import QUIETEST_LOUD_DB, find_speech, loudness, speech_gate, speech_levels
+from gaussian_head.driving.silence import loudness, speech_gate
 from gaussian_head.driving.speech_points import speech_weights
 from gaussian_head.driving.upper_face import (
     EYE_UNITS,
@@ -39,13 +37,9 @@ from gaussian_head.driving.upper_face import (
 from gaussian_head.driving.walk import Walk, find_loops, longest_run
 from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import mouth_aperture
-from gaussian_head.media.audio import load_audio
+from gaussian_head.media.audio import load_audio, warn_of_faults
 from gaussian_head.media.mel import log_mel, mel_windows
 
-logger = logging.getLogger(__name__)
-
-CLIPPED, CLIPPED_SHARE = 0.999, 0.001
-"""Sound is called clipped where more than this share of its samples is this large."""
 CHUNK = 250
 """Frames made at once: 10 s, of which the landmarks take 1.4 MB."""
 HEARD_AROUND = 100
@@ -76,6 +70,26 @@ class Manner:
     """Eyes that look where they look in the footage, or that stay on the camera."""
 
 
+@runtime_checkable
+class SpeechPredictor(Protocol):
+    """Predicts the landmarks of a speaking face; `SpeechRegression` is one."""
+
+    @property
+    def facts(self) -> Any:  # noqa: ANN401 -- whatever it knows of itself, if it names its `extractor`
+        """Tell which audio features it hears."""
+        ...
+
+    def predict(
+        self, audio_features: Float[np.ndarray, "T W C"], rest: Float[Tensor, "T 478 3"] | None = None
+    ) -> Float[Tensor, "T 478 3"]:
+        """Predict a face a frame; what speech does not move is that of `rest`, frame by frame."""
+        ...
+
+    def check(self, audio_features: np.ndarray) -> None:
+        """Refuse features of another kind than it hears."""
+        ...
+
+
 class Heard(NamedTuple):
     """What a head is to say."""
 
@@ -89,7 +103,7 @@ class Heard(NamedTuple):
 class SpeechDriver:
     """Lets a person speak any sound."""
 
-    regression: SpeechRegression
+    predictor: SpeechPredictor
     """Predicts the landmarks of a speaking face from audio features."""
     motion: DrivingSequence
     """Footage of the person; supplies pose, torso, hair, and the ways of eyes and brows."""
@@ -98,13 +112,13 @@ class SpeechDriver:
     """Small pictures of the footage's torso (`walk.torso_thumbnail`), for jumps that it survives unseen."""
 
     def hear(self, speech: Float[np.ndarray, "S"]) -> Float[np.ndarray, "T W C"]:
-        """Turn speech (16 kHz) into the audio features of the regression, 25 rows a second.
+        """Turn speech (16 kHz) into the audio features of the predictor, 25 rows a second.
 
         Raises:
-            UserError: The regression hears features that are not computed here.
+            UserError: The predictor hears features that are not computed here.
         """
-        if self.regression.facts.extractor != "mel":
-            name = self.regression.facts.extractor
+        if self.predictor.facts.extractor != "mel":
+            name = self.predictor.facts.extractor
             raise UserError(
                 f"this head hears {name} features, which are made outside; give --audio an x.npy of {name}."
             )
@@ -125,7 +139,7 @@ class SpeechDriver:
             speech = load_speech(sound) if sound.is_file() else None
         else:
             raise FileNotFoundError(f"{path} does not exist; give a sound file or an array of audio features.")
-        self.regression.check(features)
+        self.predictor.check(features)
         if not len(features):
             raise UserError(f"{path} is empty; give a sound of at least one frame ({1 / VIDEO_FPS} s).")
         return Heard(features, speech)
@@ -136,7 +150,7 @@ class SpeechDriver:
         """Make as many frames of motion as there are features, a chunk at a time.
 
         Args:
-            features: What the regression hears.
+            features: What the predictor hears.
             speech: The sound itself, 16 kHz: silence closes the mouth, loudness lifts the brows. None: neither.
             chunk: Frames of each piece; changes nothing else.
 
@@ -172,7 +186,7 @@ class SpeechDriver:
         """Predict the landmarks of frames start..stop, having heard what is around them."""
         first, last = max(0, start - HEARD_AROUND), min(len(features), stop + HEARD_AROUND)
         before, behind = rest[:1].expand(start - first, -1, -1), rest[-1:].expand(last - stop, -1, -1)
-        heard = self.regression.predict(features[first:last], rest=torch.cat([before, rest, behind]))
+        heard = self.predictor.predict(features[first:last], rest=torch.cat([before, rest, behind]))
         return heard[start - first : stop - first]
 
     @cached_property
@@ -266,11 +280,7 @@ def load_speech(path: Path) -> Float[np.ndarray, "S"]:
         )
     if not np.isfinite(speech).all():
         raise UserError(f"{path} holds samples that are no finite numbers; export it again as 16-bit wav.")
-    if not find_speech(speech_levels(speech)).any():
-        logger.warning("%s is silent (nothing above %.0f dB): the mouth stays closed.", path, QUIETEST_LOUD_DB)
-    clipped = float(np.mean(np.abs(speech) >= CLIPPED))
-    if clipped > CLIPPED_SHARE:
-        logger.warning("%s is clipped (%.1f %% of its samples): record it at a lower level.", path, 100 * clipped)
+    warn_of_faults(speech, path)
     return speech
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator
 from pathlib import Path
 
@@ -11,6 +12,13 @@ from numpy import ndarray
 
 from gaussian_head.errors import UserError
 from gaussian_head.media.files import replacing
+
+logger = logging.getLogger(__name__)
+
+SILENT_PEAK = 1e-4
+"""A sound that never exceeds this is silent."""
+CLIPPED_LEVEL, CLIPPED_SHARE = 0.999, 1e-3
+"""A sound is clipped where more than this share of its samples reaches this level."""
 
 
 def load_audio(path: Path, rate: int = 16_000) -> Float32[ndarray, "S"]:
@@ -92,6 +100,20 @@ class SoundReader:
     def close(self) -> None:
         """Close the file."""
         self._blocks.close()
+
+
+def warn_of_faults(speech: Float[ndarray, "S"], path: Path) -> None:
+    """Log that a sound is silent or clipped: it can be used, but the mouth makes little of it.
+
+    Args:
+        speech: Samples in [-1, 1].
+        path: The file they are from.
+    """
+    level = np.abs(speech)
+    if level.max(initial=0.0) < SILENT_PEAK:
+        logger.warning("%s is silent: the mouth stays closed.", path)
+    elif (share := float(np.mean(level >= CLIPPED_LEVEL))) > CLIPPED_SHARE:
+        logger.warning("%s is clipped (%.1f %% of its samples): record it at a lower level.", path, 100 * share)
 
 
 def resample(speech: Float[ndarray, "S"], source_rate: int, rate: int) -> Float32[ndarray, "R"]:

@@ -141,7 +141,7 @@ def test_an_array_that_is_none_is_refused(driver: SpeechDriver, tmp_path: Path, 
 
 
 def test_other_features_must_come_ready_made(driver: SpeechDriver) -> None:
-    regression = driver.regression
+    regression = driver.predictor
     other = SpeechRegression(replace(regression.facts, extractor="hubert"), regression._tensors)
     with pytest.raises(UserError, match="hubert"):
         SpeechDriver(other, driver.motion).hear(np.zeros(16000, np.float32))

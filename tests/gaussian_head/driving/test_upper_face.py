@@ -69,7 +69,7 @@ def test_blinks_are_cut_out_landmarks_and_action_units_together(
         assert shut == int(lids.argmax())  # both say shut in the same frame
         assert float(blink.units[shut].max()) == pytest.approx(2 * (1 - 0.1 * k), abs=0.25)
         around = opened.landmarks[first : first + 7]
-        assert float((around - still.landmarks[first : first + 7]).abs().max()) < 2e-3
+        assert float((around - still.landmarks[first : first + 7]).abs().max()) < 3e-3  # shut lids move by 11 mm
 
 
 def test_a_blink_put_back_gives_the_footage_again(blinking: DrivingSequence) -> None:
