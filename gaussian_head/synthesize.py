@@ -1,6 +1,7 @@
 """Command: let a trained head speak.
 
 python -m gaussian_head.synthesize -S data/<ID> -M output/<name> [--eval | --use_train] [--audio x.wav|x.npy]
+    [--pose walk|still|TRACK] [--seed N] [--blink-rate N] [--mouth-gain X] [--brow-gain X] [--gaze footage|camera]
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,9 +21,12 @@ import tyro
 from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
 from gaussian_head.data.subject import Subject
 from gaussian_head.device import choose_device
+from gaussian_head.driving.pose_track import SUFFIXES, load_pose_track
 from gaussian_head.driving.predictor import load_predictor
 from gaussian_head.driving.sequence import DrivingSequence
-from gaussian_head.driving.speech import SpeechDriver
+from gaussian_head.driving.speech import Manner, Pose, SpeechDriver
+from gaussian_head.driving.upper_face import Gaze
+from gaussian_head.driving.walk import torso_thumbnail
 from gaussian_head.errors import UserError, configure_logging, run_command
 from gaussian_head.evaluation.timing import record_timing
 from gaussian_head.media.audio import fit_length, load_audio, write_wav
@@ -36,6 +41,9 @@ from gaussian_head.render.trained import load_trained
 
 logger = logging.getLogger(__name__)
 
+OF_SPEECH = ("pose", "seed", "blink_rate", "mouth_gain", "brow_gain", "gaze")
+"""Options that mean something only with --audio."""
+
 
 @dataclass(frozen=True)
 class SynthesizeOptions:
@@ -48,9 +56,23 @@ class SynthesizeOptions:
     use_val: Annotated[bool, tyro.conf.arg(name="eval")] = False
     """Render the val split (what happens without any choice)."""
     use_train: bool = False
-    """Render the train split; with --audio: take pose, torso, eyes and brows from it."""
+    """Render the train split."""
     audio: Path | None = None
-    """Sound (any file with sound) or audio features (.npy) that the head shall speak; the clip gets its length."""
+    """Sound (any file with sound) or audio features (.npy) that the head shall speak; the clip gets its length. All but
+    the mouth comes from the train split, or, with --eval, from the val split."""
+    pose: str = "walk"
+    """With --audio, how the head is held: walk (an endless walk through the footage), still, or a file of camera poses
+    (.json, .safetensors; docs/evaluation.md)."""
+    seed: int = 0
+    """With --audio: decides the walk, the blinks and the brows."""
+    blink_rate: float | None = None
+    """With --audio: blinks a minute, 0..60; default: the subject's own."""
+    mouth_gain: float = 1.0
+    """With --audio: how far the mouth opens, 0..3; 1 is as predicted."""
+    brow_gain: float = 1.0
+    """With --audio: how far the brows move, 0..3; 1 is as in the footage."""
+    gaze: Gaze = "footage"
+    """With --audio: eyes look where they do in the footage, or into the camera."""
     alpha: bool = False
     """Write RGBA pictures, head and torso without background, into a folder."""
     background: Path | None = None
@@ -74,11 +96,11 @@ def synthesize(options: SynthesizeOptions) -> None:
     rasterizer = choose_rasterizer(options.rasterizer)
     trained = load_trained(options.model)
     subject = Subject(options.source, options.size or trained.size)
-    motion, name = choose_motion(options, subject)
+    motion, length, name = choose_motion(options, subject)
     backdrop = choose_backdrop(options, subject)
     clock = RenderClock()
     head = trained.head.to(choose_device(options.device))
-    frames = track(render_clip(head, motion, backdrop, clock, rasterizer), len(motion), f"rendering {name}")
+    frames = track(render_clip(head, motion, backdrop, clock, rasterizer), length, f"rendering {name}")
     if options.alpha:
         out = options.out or options.model / f"{name}_rgba"
         write_pictures(frames, out)
@@ -86,13 +108,13 @@ def synthesize(options: SynthesizeOptions) -> None:
     else:
         out = options.out or options.model / f"{name}.mp4"
         with tempfile.TemporaryDirectory(prefix="gaussian_head_") as scratch:
-            sound = choose_sound(options, subject, motion, Path(scratch))
-            write_video(frames, out, motion, sound)
+            sound = choose_sound(options, subject, Path(scratch))
+            write_video(frames, out, subject, sound)
         told = "H.264 with sound" if sound else "H.264 without sound"
     seconds = time.monotonic() - started
     record_timing(options.model, "synthesize", seconds)
-    print(f"{len(motion)} frames of {motion.width} x {motion.height} px: {told}")
-    print(f"render loop: {clock.fps:.1f} frames/s; with loading, reading and encoding: {len(motion) / seconds:.1f}")
+    print(f"{length} frames of {subject.width} x {subject.height} px: {told}")
+    print(f"render loop: {clock.fps:.1f} frames/s; with loading, reading and encoding: {length / seconds:.1f}")
     print(out)
 
 
@@ -108,18 +130,51 @@ def check(options: SynthesizeOptions) -> None:
         raise UserError("--alpha leaves the background out and --background puts one in; give one.")
     if options.size is not None and not 16 <= options.size <= 8192:
         raise UserError(f"--size must be 16..8192 px, got {options.size}.")
+    for flag, value, largest in (
+        ("--blink-rate", options.blink_rate, 60), ("--mouth-gain", options.mouth_gain, 3),
+        ("--brow-gain", options.brow_gain, 3),
+    ):  # fmt: skip
+        if value is not None and not 0 <= value <= largest:
+            raise UserError(f"{flag} must be 0..{largest}, got {value}.")
+    if options.seed < 0:
+        raise UserError(f"--seed must be 0 or more, got {options.seed}.")
+    if options.audio is None:
+        given = [f.name for f in fields(options) if f.name in OF_SPEECH and getattr(options, f.name) != f.default]
+        if given:
+            flags = ", ".join("--" + name.replace("_", "-") for name in given)
+            raise UserError(f"{flags}: only a head that speaks other sound is moved so; give --audio, or leave it out.")
     if not options.alpha and options.out is not None and options.out.suffix != ".mp4":
         raise UserError(f"--out must end in .mp4, got {options.out}; or give --alpha for a folder of pictures.")
 
 
-def choose_motion(options: SynthesizeOptions, subject: Subject) -> tuple[DrivingSequence, str]:
-    """Return what moves the head, and a name for it."""
-    split = "train" if options.use_train else "val"
-    motion = DrivingSequence.from_subject(subject, getattr(subject, split))
+def choose_motion(options: SynthesizeOptions, subject: Subject) -> tuple[Iterable[DrivingSequence], int, str]:
+    """Return what moves the head, in pieces, the number of its frames, and a name for it."""
     if options.audio is None:
-        return motion, split
-    driver = SpeechDriver(load_predictor(options.model / "driving"), motion)
-    return driver.drive(driver.read(options.audio)), options.audio.stem
+        split = "train" if options.use_train else "val"
+        frames = getattr(subject, split)
+        return [DrivingSequence.from_subject(subject, frames)], len(frames), split
+    footage = DrivingSequence.from_subject(subject, subject.val if options.use_val else subject.train)
+    manner = Manner(
+        options.seed, choose_pose(options.pose), options.blink_rate, options.mouth_gain, options.brow_gain, options.gaze
+    )
+    thumbnail = partial(torso_thumbnail, subject.layout)
+    driver = SpeechDriver(load_predictor(options.model / "driving"), footage, manner, thumbnail)
+    heard = driver.read(options.audio)
+    return driver.perform(*heard), len(heard.features), options.audio.stem
+
+
+def choose_pose(pose: str) -> Pose:
+    """Return how the head is held.
+
+    Raises:
+        FileNotFoundError: No such file.
+        UserError: It is neither a way of holding it nor a track of poses.
+    """
+    if pose in ("walk", "still"):
+        return pose
+    if Path(pose).suffix not in SUFFIXES:
+        raise UserError(f"--pose must be walk, still, or a file ({' or '.join(SUFFIXES)}), got {pose}.")
+    return load_pose_track(Path(pose))
 
 
 def choose_backdrop(options: SynthesizeOptions, subject: Subject) -> Backdrop:
@@ -130,7 +185,7 @@ def choose_backdrop(options: SynthesizeOptions, subject: Subject) -> Backdrop:
     return Backdrop(subject.layout, subject.width, subject.height, scene)
 
 
-def choose_sound(options: SynthesizeOptions, subject: Subject, motion: DrivingSequence, scratch: Path) -> Path | None:
+def choose_sound(options: SynthesizeOptions, subject: Subject, scratch: Path) -> Path | None:
     """Return the sound of the clip: the one given, or the rendered frames' own, cut out into `scratch`."""
     if options.audio is not None:
         sound = options.audio.with_suffix(".wav") if options.audio.suffix == ".npy" else options.audio
@@ -138,15 +193,16 @@ def choose_sound(options: SynthesizeOptions, subject: Subject, motion: DrivingSe
     if not subject.layout.speech.is_file():
         logger.warning("%s is missing: the clip has no sound.", subject.layout.speech)
         return None
+    shown = subject.train if options.use_train else subject.val
     samples = SPEECH_HZ // VIDEO_FPS
     speech = fit_length(load_audio(subject.layout.speech, SPEECH_HZ), subject.frames * samples)
-    write_wav(scratch / "speech.wav", speech.reshape(-1, samples)[motion.frame_index.numpy()].ravel(), SPEECH_HZ)
+    write_wav(scratch / "speech.wav", speech.reshape(-1, samples)[shown].ravel(), SPEECH_HZ)
     return scratch / "speech.wav"
 
 
-def write_video(frames: Iterator[np.ndarray], out: Path, motion: DrivingSequence, sound: Path | None) -> None:
+def write_video(frames: Iterator[np.ndarray], out: Path, subject: Subject, sound: Path | None) -> None:
     """Encode frames as they come, with sound."""
-    with VideoWriter(out, motion.fps, motion.width, motion.height, audio=sound) as writer:
+    with VideoWriter(out, VIDEO_FPS, subject.width, subject.height, audio=sound) as writer:
         for frame in frames:
             writer.write(frame)
 

@@ -12,22 +12,23 @@ TURN_SIGMA = 4.0
 """Standard deviation, in frames, of the easing at a turn."""
 
 
-def ping_pong(clip_frames: int, frames: int) -> Float[Tensor, " R"]:
+def ping_pong(clip_frames: int, frames: int, start: int = 0) -> Float[Tensor, " R"]:
     """Play a clip 0 .. n-1 .. 0 .. for as many frames as wanted, slowing down into each turn and out of it.
 
     Args:
         clip_frames: Frames of the clip, n.
         frames: Frames wanted, R.
+        start: Frames that were played before: so a long play can be made in pieces.
 
     Returns:
-        Positions in the clip, 0..n-1, in frames; the first is 0. Neighbours differ by at most 1.
+        Positions in the clip, 0..n-1, in frames; that of frame 0 is 0. Neighbours differ by at most 1.
     """
     if clip_frames < 2:
         return torch.zeros(frames)
     last = clip_frames - 1
     sigma = min(TURN_SIGMA, last / 8)
     reach = int(8 * sigma) + 1
-    steps = np.arange(-reach, frames + reach, dtype=np.float64)
+    steps = np.arange(start - reach, start + frames + reach, dtype=np.float64)
     # A triangle wave is mirrored at its ends; smoothing it rounds the corners and leaves the straight parts alone.
     triangle = last - np.abs(last - np.mod(steps, 2 * last))
     triangle = np.where(steps < 0, -triangle, triangle)  # straight through the start: no turn there

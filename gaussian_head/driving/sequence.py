@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,6 +19,8 @@ from gaussian_head.errors import UserError
 from gaussian_head.media.files import replacing
 
 FORMAT = "driving-sequence-1"
+FORMAT_WITH_FADES = "driving-sequence-2"
+"""Of sequences that cross-fade torso pictures; without, they are written in format 1, which older versions read."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,22 @@ class DrivingSequence:
     width: int
     height: int
     fps: float | int = VIDEO_FPS
+    fade_index: Int[Tensor, " T"] | None = None
+    """The subject's frame that the torso fades into; None: it never fades."""
+    fade: Float[Tensor, " T"] | None = None
+    """How far it has: 0 is the picture of `frame_index` alone, 1 that of `fade_index`."""
     PARTS: ClassVar = ("viewmats", "landmarks", "action_units", "hair", "frame_index")
+    FADE_PARTS: ClassVar = ("fade_index", "fade")
 
     def __post_init__(self) -> None:
         """Refuse parts of different lengths.
 
         Raises:
-            UserError: Some parts have more frames than others.
+            UserError: Some parts have more frames than others, or one of the two that make a fade is missing.
         """
-        lengths = {name: len(getattr(self, name)) for name in self.PARTS}
+        if (self.fade_index is None) != (self.fade is None):
+            raise UserError("a driving sequence that fades needs both fade_index and fade, got one; give both or none.")
+        lengths = {name: len(part) for name, part in self.parts().items()}
         if len(set(lengths.values())) != 1:
             told = ", ".join(f"{name} {length}" for name, length in lengths.items())
             raise UserError(
@@ -82,22 +92,24 @@ class DrivingSequence:
         try:
             with safe_open(str(path), framework="pt") as file:
                 told = file.metadata() or {}
-                if told.get("format") != FORMAT:
-                    raise UserError(f"{path} must be a {FORMAT}, got {told.get('format')}; write it with this version.")
+                if told.get("format") not in (FORMAT, FORMAT_WITH_FADES):
+                    raise UserError(
+                        f"{path} must be a {FORMAT} or {FORMAT_WITH_FADES}, got {told.get('format')}; "
+                        "write it with this version."
+                    )
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- no mapping
         except SafetensorError as error:
             raise UserError(f"{path} is damaged or no safetensors file ({error}); write it again.") from error
-        missing = sorted({f.name for f in fields(cls)} - {"width", "height", "fps"} - set(tensors))
+        missing = sorted({*cls.PARTS, "K"} - set(tensors))
         if missing:
             raise UserError(f"{path} lacks {', '.join(missing)}; write it with DrivingSequence.save.")
         return cls(**tensors, width=int(told["width"]), height=int(told["height"]), fps=float(told["fps"]))
 
     def save(self, path: Path) -> None:
         """Write everything into one safetensors file, atomically."""
-        scalars = {"width": str(self.width), "height": str(self.height), "fps": str(self.fps), "format": FORMAT}
-        tensors = {
-            f.name: value.contiguous() for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
-        }
+        form = FORMAT if self.fade is None else FORMAT_WITH_FADES
+        scalars = {"width": str(self.width), "height": str(self.height), "fps": str(self.fps), "format": form}
+        tensors = {name: part.contiguous() for name, part in {**self.parts(), "K": self.K}.items()}
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata=scalars)
 
@@ -105,30 +117,54 @@ class DrivingSequence:
         """Return T."""
         return len(self.frame_index)
 
+    def parts(self) -> dict[str, Tensor]:
+        """Return what has a row for each frame, by name."""
+        names = self.PARTS if self.fade is None else self.PARTS + self.FADE_PARTS
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def join(cls, chunks: Sequence[DrivingSequence]) -> DrivingSequence:
+        """Return one sequence of several that follow each other, of the same picture size and the same parts."""
+        names = chunks[0].parts()
+        return replace(chunks[0], **{name: torch.cat([chunk.parts()[name] for chunk in chunks]) for name in names})
+
     def with_landmarks(self, landmarks: Float[Tensor, "T 478 3"]) -> DrivingSequence:
         """Return the same motion with another face."""
         return replace(self, landmarks=landmarks)
 
+    def blended(self, a: Int[Tensor, " R"], b: Int[Tensor, " R"], share: Float[Tensor, " R"]) -> DrivingSequence:
+        """Return frames between two of this sequence's, the torso's pictures cross-faded.
+
+        Args:
+            a: For each new frame, one frame here.
+            b: The other.
+            share: How much the new frame is of the second, 0..1.
+        """
+        return replace(
+            self,
+            viewmats=poses_between(self.viewmats[a], self.viewmats[b], share),
+            landmarks=torch.lerp(self.landmarks[a], self.landmarks[b], share[:, None, None]),
+            action_units=torch.lerp(self.action_units[a], self.action_units[b], share[:, None]),
+            hair=torch.lerp(self.hair[a], self.hair[b], share[:, None, None]),
+            frame_index=self.frame_index[a],
+            fade_index=self.frame_index[b],
+            fade=share,
+        )
+
     def stretched(self, positions: Float[Tensor, " R"]) -> DrivingSequence:
-        """Play the motion along other frame positions, between frames by interpolation.
+        """Play the motion along other frame positions, between frames by interpolation; the torso's are the nearest.
 
         Args:
             positions: Where in the sequence each new frame is, in frames, 0..T-1.
         """
         low = positions.floor().long().clamp(0, len(self) - 1)
         high = (low + 1).clamp_max(len(self) - 1)
-        share = positions - low
-        return replace(
-            self,
-            viewmats=_between(self.viewmats[low], self.viewmats[high], share),
-            landmarks=torch.lerp(self.landmarks[low], self.landmarks[high], share[:, None, None]),
-            action_units=torch.lerp(self.action_units[low], self.action_units[high], share[:, None]),
-            hair=torch.lerp(self.hair[low], self.hair[high], share[:, None, None]),
-            frame_index=self.frame_index[positions.round().long().clamp(0, len(self) - 1)],
-        )
+        between = self.blended(low, high, positions - low)
+        nearest = self.frame_index[positions.round().long().clamp(0, len(self) - 1)]
+        return replace(between, frame_index=nearest, fade_index=None, fade=None)
 
 
-def _between(
+def poses_between(
     a: Float[Tensor, "T 4 4"], b: Float[Tensor, "T 4 4"], share: Float[Tensor, " T"]
 ) -> Float[Tensor, "T 4 4"]:
     """Interpolate neighbouring poses: lerp, then the nearest rotation (exact enough for a few degrees)."""

@@ -59,12 +59,15 @@ def mel_windows(mel: Float[ndarray, "J 80"], video_frames: int) -> Float32[ndarr
     Args:
         mel: From `log_mel`, 100 steps a second.
         video_frames: T; frame i shows time i / 25 s.
+
+    Returns:
+        The windows, a read-only view: they overlap, and copies of an hour's would take 2 GB.
     """
     half = FRAME_WINDOW // 2
     missing = max(0, STEPS_PER_FRAME * video_frames + half - len(mel))
-    padded = np.pad(mel, ((half, missing), (0, 0)), constant_values=SILENCE)
-    steps = STEPS_PER_FRAME * np.arange(video_frames)[:, None] + np.arange(FRAME_WINDOW)
-    return padded[steps].astype(np.float32)
+    padded = np.pad(np.asarray(mel, np.float32), ((half, missing), (0, 0)), constant_values=SILENCE)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, FRAME_WINDOW, axis=0)
+    return windows[::STEPS_PER_FRAME][:video_frames].swapaxes(1, 2)
 
 
 def _band_db(windowed: Float[ndarray, "J W"]) -> Float[ndarray, "J 80"]:

@@ -19,7 +19,7 @@ from jaxtyping import Float64, UInt8
 from numpy import ndarray
 
 from gaussian_head.errors import UserError
-from gaussian_head.media.audio import fit_length, load_audio
+from gaussian_head.media.audio import SoundReader
 from gaussian_head.media.files import replacing
 
 if TYPE_CHECKING:
@@ -208,7 +208,9 @@ class VideoWriter:
         """
         self.path, self.size = Path(path), (height, width)
         self._fps, self._crf = Fraction(fps).limit_denominator(1001 * 240), crf
-        self._speech = None if audio is None else load_audio(audio, SOUND_HZ)[round(audio_start_s * SOUND_HZ) :]
+        self._speech = None if audio is None else SoundReader(audio, SOUND_HZ)
+        if self._speech is not None:
+            self._speech.take(round(audio_start_s * SOUND_HZ))
         self._frames = 0
         self._samples = 0
 
@@ -248,6 +250,8 @@ class VideoWriter:
         self._write_sound(until=int(self._frames / self._fps * SOUND_HZ))
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+        if self._speech is not None:
+            self._speech.close()
         try:
             if kind is None:
                 self._container.mux(self._video.encode(None))
@@ -264,7 +268,7 @@ class VideoWriter:
 
         if self._sound is None or until <= self._samples:
             return
-        chunk = fit_length(self._speech[self._samples : until], until - self._samples)
+        chunk = self._speech.take(until - self._samples)
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(chunk[None]), format="fltp", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = SOUND_HZ, self._samples, Fraction(1, SOUND_HZ)
         self._container.mux(self._sound.encode(frame))

@@ -50,6 +50,12 @@ class Backdrop:
         return Layer(_tensor(color), _tensor(alpha), opaque=self._scene is not None)
 
 
+def mix(a: Layer, b: Layer, share: float) -> Layer:
+    """Cross-fade two layers: `share` of the second, the rest of the first."""
+    color, alpha = torch.lerp(a.color, b.color, share), torch.lerp(a.alpha, b.alpha, share)
+    return Layer(color, alpha, a.opaque and b.opaque)
+
+
 def own_scene(layout: SubjectLayout) -> UInt8[np.ndarray, "h w 3"]:
     """Read the subject's own static background."""
     return read_rgb(layout.background)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from cuda_ext import rasterize
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import SpeechDriver
 from gaussian_head.model.head import Head
-from gaussian_head.render.backdrop import Layer
+from gaussian_head.render.backdrop import Layer, mix
 from gaussian_head.render.rasterizers import Rasterizer
 from gaussian_head.render.view import Eye, HeadRenderer
 
@@ -39,16 +39,16 @@ class RenderClock:
 @torch.no_grad()
 def render_clip(
     head: Head,
-    sequence: DrivingSequence,
+    motion: DrivingSequence | Iterable[DrivingSequence],
     backdrop: Callable[[int], Layer],
     clock: RenderClock | None = None,
     rasterizer: Rasterizer = rasterize,
 ) -> Iterator[UInt8[np.ndarray, "H W C"]]:
-    """Render a driving sequence.
+    """Render a driving sequence, or one that comes in pieces, of which one at a time is held.
 
     Args:
         head: The trained head.
-        sequence: What moves it; its size is the pictures' size.
+        motion: What moves it; its size is the pictures' size.
         backdrop: Gives what stands behind the head in one of the subject's frames.
         clock: Adds up the time that rendering takes.
         rasterizer: Draws the Gaussians.
@@ -58,21 +58,31 @@ def render_clip(
     """
     render = HeadRenderer(head, rasterizer)
     clock = clock or RenderClock()
-    for i in range(len(sequence)):
-        behind = backdrop(int(sequence.frame_index[i]))
-        started = time.perf_counter()
-        condition = head.space.condition(
-            sequence.landmarks[i], sequence.action_units[i], sequence.hair[i], sequence.viewmats[i]
-        )
-        view = render(condition, Eye(sequence.viewmats[i], sequence.K, sequence.width, sequence.height))
-        picture = view.over(behind.color.to(view.face))
-        if not behind.opaque:
-            picture = straight(picture, view.alpha + (1 - view.alpha) * behind.alpha.to(view.alpha))
-        picture = to_bytes(picture)
-        if i:
-            clock.seconds += time.perf_counter() - started
-            clock.frames += 1
-        yield picture
+    first = True
+    for sequence in [motion] if isinstance(motion, DrivingSequence) else motion:
+        for i in range(len(sequence)):
+            behind = standing_behind(sequence, i, backdrop)
+            started = time.perf_counter()
+            condition = head.space.condition(
+                sequence.landmarks[i], sequence.action_units[i], sequence.hair[i], sequence.viewmats[i]
+            )
+            view = render(condition, Eye(sequence.viewmats[i], sequence.K, sequence.width, sequence.height))
+            picture = view.over(behind.color.to(view.face))
+            if not behind.opaque:
+                picture = straight(picture, view.alpha + (1 - view.alpha) * behind.alpha.to(view.alpha))
+            picture = to_bytes(picture)
+            if not first:
+                clock.seconds += time.perf_counter() - started
+                clock.frames += 1
+            first = False
+            yield picture
+
+
+def standing_behind(sequence: DrivingSequence, i: int, backdrop: Callable[[int], Layer]) -> Layer:
+    """Return what stands behind the head in frame i: one of the subject's torsos, or two of them cross-faded."""
+    share = 0.0 if sequence.fade is None else float(sequence.fade[i])
+    layer = backdrop(int(sequence.frame_index[i]))
+    return mix(layer, backdrop(int(sequence.fade_index[i])), share) if share else layer
 
 
 def straight(color: Float[Tensor, "3 H W"], alpha: Float[Tensor, "1 H W"]) -> Float[Tensor, "4 H W"]:
@@ -97,4 +107,4 @@ class GaussianTalkingHead:
 
     def speak(self, speech: Float[np.ndarray, "S"]) -> Iterator[UInt8[np.ndarray, "H W C"]]:
         """Say something; see `TalkingHead.speak`."""
-        return render_clip(self.head, self.driver.drive(self.driver.hear(speech)), self.backdrop)
+        return render_clip(self.head, self.driver.perform(self.driver.hear(speech), speech), self.backdrop)

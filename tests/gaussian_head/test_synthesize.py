@@ -82,6 +82,44 @@ def test_new_sound_decides_the_length(call: Call, tiny_run: Path, tiny_subject: 
     assert similarity(load_audio(tiny_run / "hello.mp4"), speech) > 0.95
 
 
+@pytest.mark.parametrize("form", ["stereo 48 kHz", "float64", "mp3", "clipped", "silent"])
+def test_sound_of_any_form(
+    call: Call, tiny_run: Path, tiny_subject: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    import soundfile
+
+    speech = load_audio(SubjectLayout(tiny_subject).speech)[: SPEECH_HZ // 2]
+    path = tmp_path / "x.wav"
+    if form == "stereo 48 kHz":
+        soundfile.write(path, np.repeat(np.stack([speech, 0 * speech], 1), 3, axis=0), 48_000)
+    elif form == "float64":
+        soundfile.write(path, speech.astype(np.float64), SPEECH_HZ, subtype="DOUBLE")
+    elif form == "mp3":
+        path = tmp_path / "x.mp3"
+        soundfile.write(path, speech, SPEECH_HZ)
+    else:
+        write_wav(path, speech * (100 if form == "clipped" else 0), SPEECH_HZ)
+    assert call("--audio", path) == 0
+    frames = len(frames_of(tiny_run / "x.mp4"))
+    assert 13 <= frames <= (16 if form == "mp3" else 13)  # mp3 pads its ends
+    assert len(load_audio(tiny_run / "x.mp4")) == pytest.approx(frames * 640, abs=1024)
+
+
+def test_how_the_head_is_held_and_the_seed(call: Call, tiny_run: Path, tiny_subject: Path, tmp_path: Path) -> None:
+    write_wav(tmp_path / "x.wav", load_audio(SubjectLayout(tiny_subject).speech)[:SPEECH_HZ], SPEECH_HZ)
+    poses = json.loads(SubjectLayout(tiny_subject).transforms("train").read_text())["frames"][:5]
+    (tmp_path / "track.json").write_text(json.dumps([frame["transform_matrix"] for frame in poses]))
+    ways = (["still"], ["walk", "--seed", 5, "--blink-rate", 60, "--gaze", "camera"], [tmp_path / "track.json"])
+    clips = []
+    for flags in ways:
+        assert call("--audio", tmp_path / "x.wav", "--pose", *flags) == 0
+        clips.append(np.stack(frames_of(tiny_run / "x.mp4")).astype(float))
+    assert all(len(clip) == 25 for clip in clips)
+    forehead = (slice(None), slice(14, 26), slice(26, 38))  # moved by nothing but the pose
+    still, walked = (clip[forehead].std(0).mean() for clip in clips[:2])
+    assert still < walked
+
+
 def test_feature_array_without_sound_beside_it(call: Call, tiny_run: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((12, 16, 80), np.float32))
     assert call("--audio", tmp_path / "x.npy") == 0
@@ -118,6 +156,12 @@ def test_another_background(call: Call, tiny_run: Path, tmp_path: Path) -> None:
         (["--background", "nowhere.png"], "nowhere.png is missing"),
         (["--out", "clip.gif"], "must end in .mp4"),
         (["--size", "3"], "--size must be"),
+        (["--pose", "still"], "--pose: only a head that speaks"),
+        (["--audio", "x.wav", "--pose", "dance"], "--pose must be walk, still, or a file"),
+        (["--audio", "x.wav", "--pose", "nowhere.json"], "nowhere.json does not exist"),
+        (["--audio", "x.wav", "--blink-rate", "61"], "--blink-rate must be 0..60"),
+        (["--audio", "x.wav", "--mouth-gain", "-1"], "--mouth-gain must be 0..3"),
+        (["--audio", "x.wav", "--seed", "-1"], "--seed must be 0 or more"),
     ],
 )
 def test_bad_input_is_one_line(call: Call, capsys: pytest.CaptureFixture[str], flags: list[str], told: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gaussian_head.data.subject import Subject
@@ -27,6 +28,40 @@ def test_save_and_load_give_the_same(tracked: DrivingSequence, tmp_path: Path) -
     for f in fields(tracked):
         before, after = getattr(tracked, f.name), getattr(loaded, f.name)
         assert torch.equal(before, after) if isinstance(before, torch.Tensor) else before == after, f.name
+
+
+def test_fades_are_kept_and_sequences_without_stay_readable_by_older_versions(
+    tracked: DrivingSequence, tmp_path: Path
+) -> None:
+    pair = torch.tensor([0, 5]), torch.tensor([9, 20])
+    faded = tracked.blended(*pair, torch.tensor([0.25, 0.0]))
+    faded.save(tmp_path / "faded.safetensors")
+    loaded = DrivingSequence.load(tmp_path / "faded.safetensors")
+    assert loaded.fade_index.tolist() == [19, 30]
+    assert loaded.fade.tolist() == [0.25, 0.0]
+    for name, form in (("faded", "driving-sequence-2"), ("plain", "driving-sequence-1")):
+        if name == "plain":
+            tracked.save(tmp_path / "plain.safetensors")
+        with safe_open(tmp_path / f"{name}.safetensors", framework="pt") as file:
+            assert file.metadata()["format"] == form
+    with pytest.raises(UserError, match="both fade_index and fade"):
+        replace(faded, fade=None)
+
+
+def test_blended_frames_lie_between(tracked: DrivingSequence) -> None:
+    mixed = tracked.blended(torch.tensor([3]), torch.tensor([12]), torch.tensor([0.25]))
+    assert torch.allclose(mixed.landmarks[0], 0.75 * tracked.landmarks[3] + 0.25 * tracked.landmarks[12], atol=1e-6)
+    assert mixed.frame_index.tolist() == [13]
+    rotation = mixed.viewmats[0, :3, :3]
+    assert torch.allclose(rotation @ rotation.T, torch.eye(3), atol=1e-5)
+
+
+def test_joined_pieces_are_the_whole(tracked: DrivingSequence) -> None:
+    index = torch.arange(len(tracked))
+    faded = tracked.blended(index, index.flip(0), torch.linspace(0, 1, len(tracked)))
+    pieces = [replace(faded, **{k: v[part] for k, v in faded.parts().items()}) for part in (slice(7), slice(7, None))]
+    for name, part in DrivingSequence.join(pieces).parts().items():
+        assert torch.equal(part, faded.parts()[name]), name
 
 
 def test_a_hand_made_track_is_as_good_as_a_tracked_one(tracked: DrivingSequence, tmp_path: Path) -> None:

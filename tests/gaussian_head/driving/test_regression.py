@@ -123,7 +123,7 @@ def driver(fitted: SpeechRegression, subject: Subject) -> SpeechDriver:
 
 
 def test_any_sound_drives_for_as_long_as_it_lasts(driver: SpeechDriver, subject: Subject) -> None:
-    motion = driver.drive(driver.read(subject.layout.speech))
+    motion = driver.drive(*driver.read(subject.layout.speech))
     assert len(motion) == subject.frames
     assert set(motion.frame_index.tolist()) <= set(subject.val)
 

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from gaussian_head.errors import UserError
-from gaussian_head.media.audio import fit_length, load_audio, resample, write_wav
+from gaussian_head.media.audio import SoundReader, fit_length, load_audio, resample, warn_of_faults, write_wav
 
 
 def test_wav_round_trip(tmp_path: Path) -> None:
@@ -29,6 +29,26 @@ def test_stereo_is_mixed_and_resampled(tmp_path: Path) -> None:
 def test_resample_of_nothing_changes_nothing() -> None:
     speech = np.arange(5, dtype=np.float32)
     assert np.array_equal(resample(speech, 8000, 8000), speech)
+
+
+@pytest.mark.parametrize("rate", [16_000, 48_000])
+def test_a_reader_gives_the_same_in_pieces_and_silence_behind_the_end(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "x.wav", np.random.default_rng(0).uniform(-1, 1, (22_050, 2)), 44_100)
+    whole = load_audio(tmp_path / "x.wav", rate)
+    reader = SoundReader(tmp_path / "x.wav", rate)
+    pieces = [reader.take(samples) for samples in (0, 1, 3000, len(whole))]
+    reader.close()
+    assert [len(piece) for piece in pieces] == [0, 1, 3000, len(whole)]
+    joined = np.concatenate(pieces)
+    assert np.array_equal(joined[: len(whole)], whole)
+    assert not joined[len(whole) :].any()
+
+
+@pytest.mark.parametrize(("level", "told"), [(0.0, "is silent"), (2.0, "is clipped"), (0.5, "")])
+def test_faults_are_told(level: float, told: str, caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_faults(np.clip(level * np.sin(np.arange(16_000)), -1, 1), Path("x.wav"))
+    assert told in caplog.text
+    assert bool(caplog.text) == bool(told)
 
 
 def test_fit_length() -> None:

@@ -149,3 +149,16 @@ def test_truncated_video_is_refused(tmp_path: Path) -> None:
         resampled_frame_count(path, 25)
     with pytest.raises(UserError, match="truncated"):
         list(read_frames(path))
+
+
+def test_sound_is_in_time_to_the_end_of_a_long_clip(tmp_path: Path) -> None:
+    click = int(59.5 * 44_100)
+    sound = np.zeros(60 * 44_100, np.float32)
+    sound[click : click + 441] = 0.8
+    write_wav(tmp_path / "clicks.wav", sound, 44_100)
+    with VideoWriter(tmp_path / "long.mp4", 25, 16, 16, audio=tmp_path / "clicks.wav") as writer:
+        for _ in range(1500):
+            writer.write(np.zeros((16, 16, 3), np.uint8))
+    heard = load_audio(tmp_path / "long.mp4", 16_000)
+    assert np.argmax(np.abs(heard) > 0.3) / 16_000 == pytest.approx(59.5, abs=0.01)
+    assert len(heard) / 16_000 == pytest.approx(60, abs=0.04)

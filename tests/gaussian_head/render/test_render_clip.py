@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from gaussian_head.data.layout import SPEECH_HZ
 from gaussian_head.data.subject import Subject
@@ -15,7 +16,7 @@ from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import SpeechDriver
 from gaussian_head.media.audio import load_audio
 from gaussian_head.model.head import Head
-from gaussian_head.render.backdrop import Backdrop, cover, own_scene, resize_premultiplied
+from gaussian_head.render.backdrop import Backdrop, Layer, cover, own_scene, resize_premultiplied
 from gaussian_head.render.clip import GaussianTalkingHead, RenderClock, render_clip
 from gaussian_head.talking_head import TalkingHead
 
@@ -44,6 +45,30 @@ def test_frames_come_one_by_one(subject: Subject, tiny_head: Head) -> None:
     next(frames)
     assert clock.frames == 1  # the first does not count, the third is not begun
     assert len(list(frames)) == len(subject.val) - 2
+
+
+def test_a_clip_in_pieces_is_the_same(subject: Subject, tiny_head: Head) -> None:
+    behind = backdrop(subject, own_scene(subject.layout))
+    whole = list(render_clip(tiny_head, DrivingSequence.from_subject(subject, subject.val), behind))
+    clock = RenderClock()
+    pieces = (DrivingSequence.from_subject(subject, part) for part in (subject.val[:3], subject.val[3:]))
+    assert np.array_equal(np.stack(whole), np.stack(list(render_clip(tiny_head, pieces, behind, clock))))
+    assert clock.frames == len(subject.val) - 1
+
+
+@pytest.mark.parametrize("scene", [True, False])
+def test_torsos_are_cross_faded(subject: Subject, tiny_head: Head, scene: bool) -> None:
+    def behind(k: int) -> Layer:
+        level = torch.full((1, 64, 64), 0.2 if k == 1 else 0.6)
+        return Layer(level.expand(3, -1, -1), torch.ones_like(level) if scene else level, opaque=scene)
+
+    one = DrivingSequence.from_subject(subject, [1, 2])
+    faded = one.blended(torch.tensor([0, 0, 0]), torch.tensor([1, 1, 1]), torch.tensor([0.0, 0.25, 0.5]))
+    corners = [frame[0, 0].astype(int) for frame in render_clip(tiny_head, faded, behind)]
+    if scene:
+        assert [int(corner[0]) for corner in corners] == [51, 76, 102]
+    else:
+        assert [int(corner[3]) for corner in corners] == [51, 76, 102]
 
 
 def test_transparent_frames_laid_over_a_scene_are_the_opaque_ones(subject: Subject, tiny_head: Head) -> None:
