@@ -196,8 +196,8 @@ def enforce(guard: Guard, report: Report) -> None:
 
 
 def sheet_name(row: str) -> str:
-    """Return the file name of a row's contact sheet; only a head's second row has a name of its own."""
-    return "contact_sheet_predicted.png" if row == "predicted" else "contact_sheet.png"
+    """Return the file name of a row's contact sheet; a trained head's rows driven by sound have names of their own."""
+    return f"contact_sheet_{row}.png" if row in ("predicted", "synthetic") else "contact_sheet.png"
 
 
 def main() -> None:

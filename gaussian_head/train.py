@@ -19,7 +19,7 @@ from gaussian_head.device import choose_device
 from gaussian_head.errors import configure_logging, run_command
 from gaussian_head.evaluation.timing import read_timing, record_timing
 from gaussian_head.progress import track
-from gaussian_head.render.rasterizers import RasterizerName
+from gaussian_head.render.rasterizers import RasterizerName, choose_rasterizer
 from gaussian_head.training.fit import ORDER, fit_stage
 from gaussian_head.training.landmarks_fit import PredictorChoice, fit_landmarks
 from gaussian_head.training.landmarks_validation import validate_landmarks
@@ -60,6 +60,7 @@ class TrainOptions:
 def train(options: TrainOptions) -> None:
     """Run the chosen stages; see `TrainOptions`."""
     config = PRESETS[options.preset]
+    choose_rasterizer(options.rasterizer)  # a missing one is told before anything is trained
     landmarks = replace(config.landmarks, look_ahead=options.look_ahead)
     config = replace(config, rasterizer=options.rasterizer, landmarks=landmarks)
     torch.set_num_threads(min(os.cpu_count() or 1, MOST_THREADS))

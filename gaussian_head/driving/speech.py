@@ -135,16 +135,22 @@ class SpeechDriver:
             Pieces that follow each other.
         """
         frames = len(features)
-        gate = np.ones(frames) if speech is None else speech_gate(speech, frames)
-        loud = np.zeros(frames) if speech is None else loudness(speech, frames)
+        gate, loud = self._gate(speech, frames), np.zeros(frames) if speech is None else loudness(speech, frames)
         surroundings = Surroundings(self)
         for start in range(0, frames, chunk):
             stop = min(start + chunk, frames)
             around = surroundings.take(loud[start:stop])
-            spoken = self._spoken(features, start, stop, around.landmarks)
-            closed = self.closed_mouth(around.landmarks)
-            open_by = torch.from_numpy(self.manner.mouth_gain * gate[start:stop]).float()[:, None, None]
-            yield around.with_landmarks(closed + open_by * (spoken - closed))
+            said = self._articulated(features, start, stop, around.landmarks, gate[start:stop])
+            yield around.with_landmarks(said)
+
+    def articulate(
+        self,
+        features: Float[np.ndarray, "T W C"],
+        speech: Float[np.ndarray, "S"] | None,
+        rest: Float[Tensor, "T 478 3"],
+    ) -> Float[Tensor, "T 478 3"]:
+        """Let faces that are given (metres) say what is heard: theirs is all but the mouth; see `perform`."""
+        return self._articulated(features, 0, len(features), rest, self._gate(speech, len(features)))
 
     def drive(
         self, features: Float[np.ndarray, "T W C"], speech: Float[np.ndarray, "S"] | None = None
@@ -157,14 +163,24 @@ class SpeechDriver:
         closed, weights = self._closed
         return torch.lerp(landmarks, closed.expand_as(landmarks), weights[:, None].expand_as(landmarks))
 
-    def _spoken(
-        self, features: Float[np.ndarray, "T W C"], start: int, stop: int, rest: Float[Tensor, "R 478 3"]
+    def _gate(self, speech: Float[np.ndarray, "S"] | None, frames: int) -> Float[np.ndarray, " T"]:
+        return np.ones(frames) if speech is None else speech_gate(speech, frames)
+
+    def _articulated(
+        self,
+        features: Float[np.ndarray, "T W C"],
+        start: int,
+        stop: int,
+        rest: Float[Tensor, "R 478 3"],
+        gate: Float[np.ndarray, " R"],
     ) -> Float[Tensor, "R 478 3"]:
-        """Predict the landmarks of frames start..stop, having heard what is around them."""
+        """Predict the landmarks of frames start..stop, having heard what is around them, and close them in silence."""
         first, last = max(0, start - HEARD_AROUND), min(len(features), stop + HEARD_AROUND)
         before, behind = rest[:1].expand(start - first, -1, -1), rest[-1:].expand(last - stop, -1, -1)
         heard = self.predictor.predict(features[first:last], rest=torch.cat([before, rest, behind]))
-        return heard[start - first : stop - first]
+        closed = self.closed_mouth(rest)
+        open_by = torch.from_numpy(self.manner.mouth_gain * gate).float()[:, None, None]
+        return closed + open_by * (heard[start - first : stop - first] - closed)
 
     @cached_property
     def _closed(self) -> tuple[Float[Tensor, "478 3"], Float[Tensor, " 478"]]:

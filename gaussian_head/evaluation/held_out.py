@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from gaussian_head.data.layout import SPEECH_HZ
+from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
 from gaussian_head.data.subject import Frame, Subject
 from gaussian_head.driving.features import load_features
 from gaussian_head.driving.predictor import load_predictor
 from gaussian_head.driving.sequence import DrivingSequence
+from gaussian_head.driving.speech import SpeechDriver
+from gaussian_head.driving.walk import torso_thumbnail
 from gaussian_head.evaluation import registry, timing
 from gaussian_head.evaluation.contact_sheet import choose_frames, draw_contact_sheet
 from gaussian_head.evaluation.measure_clip import FindMesh, measure_with_faces, mouth_mask
@@ -21,21 +24,28 @@ from gaussian_head.evaluation.metric import ClipFacts, Look, Mesh, Metric, Pair,
 from gaussian_head.evaluation.report import TRUTH, Report, Row, TrainedFacts, row_from
 from gaussian_head.geometry.cameras import project
 from gaussian_head.geometry.landmarks import mouth_aperture
-from gaussian_head.media.audio import load_audio, write_wav
+from gaussian_head.media.audio import fit_length, load_audio, write_wav
 from gaussian_head.networks.weights import loaded_hashes
 from gaussian_head.progress import track
 from gaussian_head.render.backdrop import Backdrop, own_scene
 from gaussian_head.render.clip import RenderClock, render_clip
 from gaussian_head.render.trained import TrainedHead
 
-ORACLE_GIVEN = ("pose", "landmarks", "hair_points", "action_units", "torso", "background")
-PREDICTED_GIVEN = ("pose", "upper_face_landmarks", "hair_points", "action_units", "torso", "background")
+GIVEN = {
+    "oracle": ("pose", "landmarks", "hair_points", "action_units", "torso", "background"),
+    "predicted": ("pose", "upper_face_landmarks", "hair_points", "action_units", "torso", "background"),
+    "synthetic": ("background",),
+}
+"""Ways of driving a head through its val frames, and what of the truth each is given beside the sound."""
 
 
 def measure_held_out(
     subject: Subject, trained: TrainedHead, run: Path, metrics: Sequence[type[Metric]] = registry.METRICS
 ) -> tuple[Report, dict[str, Rgb]]:
-    """Measure a head on its subject's val frames: row `oracle` moved as tracked, row `predicted` by the sound.
+    """Measure a head on its subject's val frames, driven in three ways, beside the true frames.
+
+    Row `oracle` moves as tracked. In `predicted` the mouth comes from the sound, the rest is tracked. In `synthetic`
+    all is generated, as for any new sound: it looks elsewhere and blinks at other times than the true frames.
 
     Args:
         subject: The person the head was trained on.
@@ -47,18 +57,20 @@ def measure_held_out(
         The report, and a contact sheet by row.
     """
     held_out = HeldOut(subject, trained)
-    rows = {}
     tracked = DrivingSequence.from_subject(subject, subject.val)
-    rows["oracle"], truth = held_out.measure("oracle", tracked, ORACLE_GIVEN, metrics)
+    driven, missing = {"oracle": tracked}, ""
     try:
-        heard = _hear(subject, run, tracked)
+        driven |= _driven_by_sound(subject, run, tracked)
     except FileNotFoundError as error:
-        names = (entry.name for metric in metrics for entry in metric.entries)
-        rows["predicted"] = Row({}, unavailable=dict.fromkeys(names, str(error)))
-    else:
-        rows["predicted"], _ = held_out.measure("predicted", heard, PREDICTED_GIVEN, metrics)
-    if truth is not None:
-        rows[TRUTH] = truth
+        missing = str(error)
+    rows: dict[str, Row] = {}
+    for name, given in GIVEN.items():
+        if name not in driven:
+            rows[name] = Row({}, unavailable=dict.fromkeys((e.name for m in metrics for e in m.entries), missing))
+            continue
+        rows[name], truth = held_out.measure(name, driven[name], given, metrics)
+        if truth is not None and TRUTH not in rows:
+            rows = {TRUTH: truth, **rows}
     recorded = timing.read_timing(run)
     facts = TrainedFacts(
         subject=trained.subject,
@@ -80,11 +92,18 @@ def measure_held_out(
     return Report(title, rows, registry.entries(), compared, loaded_hashes(), facts), held_out.sheets
 
 
-def _hear(subject: Subject, run: Path, tracked: DrivingSequence) -> DrivingSequence:
-    """Take lips, chin and lower cheeks of the val frames from the sound."""
-    predictor = load_predictor(run / "driving")
-    features = load_features(subject, predictor.facts.extractor)
-    return tracked.with_landmarks(predictor.predict(features, rest=subject.landmarks)[subject.val])
+def _driven_by_sound(subject: Subject, run: Path, tracked: DrivingSequence) -> dict[str, DrivingSequence]:
+    """Hear the whole clip, as `synthesize --audio` does, with the ways of the train frames; return the val frames."""
+    footage = DrivingSequence.from_subject(subject, subject.train)
+    driver = SpeechDriver(load_predictor(run / "driving"), footage, torso=partial(torso_thumbnail, subject.layout))
+    features = load_features(subject, driver.predictor.facts.extractor)
+    speech = None
+    if subject.layout.speech.is_file():
+        speech = fit_length(load_audio(subject.layout.speech, SPEECH_HZ), subject.frames * SPEECH_HZ // VIDEO_FPS)
+    said = driver.articulate(features, speech, subject.landmarks)[subject.val]
+    generated = driver.drive(features, speech)
+    shown = {name: part[subject.val] for name, part in generated.parts().items()}
+    return {"predicted": tracked.with_landmarks(said), "synthetic": replace(generated, **shown)}
 
 
 @dataclass

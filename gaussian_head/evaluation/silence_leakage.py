@@ -22,11 +22,12 @@ MIN_SILENCE = 5
 
 
 class SilenceLeakage(Metric):
-    """Standard deviation of the mouth's opening, in shares of the face's height, over the frames without sound.
+    """The mouth's opening, in shares of the face's height, over the frames without sound.
 
-    Lower is better, but a mouth that never moves has 0: read it beside the mouth's correlation. The sound is the
-    picture's, else the truth's. Silent frames without a face are left out and counted; frames behind the end of the
-    sound are not silent.
+    Its standard deviation, and its variance relative to that over the frames with sound: the share of the motion
+    that silence keeps. Lower is better, but a mouth that never moves has no deviation: read it beside the mouth's
+    correlation. The sound is the picture's, else the truth's. Frames without a face are left out and counted; frames
+    behind the end of the sound are neither.
     """
 
     entries: ClassVar = (
@@ -35,6 +36,11 @@ class SilenceLeakage(Metric):
             "ours: standard deviation of the inner lips' distance over the face's height (forehead to chin) in frames "
             f"{-SILENCE_DB:.0f} dB below the clip's {LOUD_PERCENTILE}th percentile of level, {MIN_SILENCE} or more "
             "running", "{:.4f}",
+        ),
+        Entry(
+            "silence_motion", "motion in silence", "", "lower", frozenset({"audio", "landmarks"}),
+            "ours: variance of the same opening in the same silent frames over its variance in all other frames with "
+            "sound", "{:.1%}",
         ),
     )  # fmt: skip
 
@@ -57,24 +63,34 @@ class SilenceLeakage(Metric):
         if not levels.any():
             raise Unavailable(f"{sound} is silent throughout: there is no level to compare silence with")
         self._silent = find_silence(levels)
-        self._openings: list[float | None] = []
-        """Of the silent frames; None without a face."""
+        self._openings: list[float] = []
+        """Of the frames that the sound covers; NaN without a face."""
 
     def update(self, pair: Pair) -> None:
-        """Note the opening, if the frame is silent."""
-        if pair.index < len(self._silent) and self._silent[pair.index]:
+        """Note the opening."""
+        if pair.index < len(self._silent):
             mesh = pair.picture.mesh
-            self._openings.append(None if mesh is None else float(face_relative_opening(mesh)))
+            self._openings.append(float("nan") if mesh is None else float(face_relative_opening(mesh)))
 
     def finish(self) -> list[Figure]:
-        """Return the standard deviation."""
-        seen = np.array([opening for opening in self._openings if opening is not None and np.isfinite(opening)])
-        without = len(self._openings) - len(seen)
-        reason = "no face found" if without else ""
-        if len(seen) >= MIN_SILENCE:
-            return [Figure("silence_leakage", "full", float(seen.std()), len(seen), without, reason)]
-        reason = reason or f"the sound is nowhere silent for {MIN_SILENCE} frames"
-        return [Figure("silence_leakage", "full", None, len(seen), without, reason)]
+        """Return the standard deviation in silence, and the share of the motion."""
+        openings, silent = np.array(self._openings), self._silent[: len(self._openings)]
+        seen = np.isfinite(openings)
+        quiet, spoken = openings[silent & seen], openings[~silent & seen]
+        without, without_any = int((silent & ~seen).sum()), int((~seen).sum())
+        deviation = float(quiet.std()) if len(quiet) >= MIN_SILENCE else None
+        told = "no face found" if without else ""
+        if deviation is None:
+            told = told or f"the sound is nowhere silent for {MIN_SILENCE} frames"
+        moves = len(spoken) >= MIN_SILENCE and spoken.std() > 0
+        share = deviation**2 / float(spoken.var()) if deviation is not None and moves else None
+        reason = "no face found" if without_any else ""
+        if share is None:
+            reason = reason or told or "the mouth is still while the sound speaks"
+        return [
+            Figure("silence_leakage", "full", deviation, len(quiet), without, told),
+            Figure("silence_motion", "full", share, int(seen.sum()), without_any, reason),
+        ]
 
 
 def frame_levels(speech: Float[np.ndarray, "S"], rate: int, fps: float | int) -> Float[np.ndarray, "T"]:

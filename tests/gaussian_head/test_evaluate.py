@@ -56,8 +56,8 @@ def value(row: dict, entry: str, region: str = "full") -> float | None:
 def test_report_of_a_head(report: dict) -> None:
     assert report["schema"] == 2
     assert (report["subject"], report["preset"]) == ("tiny", "quick")
-    assert list(report["rows"]) == ["oracle", "predicted", "ground truth"]
-    for name in ("oracle", "predicted"):
+    assert list(report["rows"]) == ["ground truth", "oracle", "predicted", "synthetic"]
+    for name in ("oracle", "predicted", "synthetic"):
         row = report["rows"][name]
         assert set(row["figures"]) >= WEIGHT_FREE
         for region in ("full", "head", "mouth"):
@@ -66,6 +66,7 @@ def test_report_of_a_head(report: dict) -> None:
         assert "syncnet_v2.model" in row["unavailable"]["sync_c"] or "128 px" in row["unavailable"]["sync_c"]
     assert "landmarks" in report["rows"]["oracle"]["from_ground_truth"]
     assert "landmarks" not in report["rows"]["predicted"]["from_ground_truth"]
+    assert report["rows"]["synthetic"]["from_ground_truth"] == ["background"]
     assert "psnr" not in report["rows"]["ground truth"]["figures"]
     assert value(report["rows"]["ground truth"], "frame_mse") is not None
     assert report["timing_s"] == {
@@ -82,7 +83,8 @@ def test_report_of_a_head(report: dict) -> None:
 
 def test_page_and_pictures_are_beside_the_report(report: dict, tiny_run: Path) -> None:
     assert read_rgb(tiny_run / "contact_sheet.png").shape == (22 + 3 * 256 + 22, 8 * 256, 3)
-    assert read_rgb(tiny_run / "contact_sheet_predicted.png").shape[1] == 8 * 256
+    for row in ("predicted", "synthetic"):
+        assert read_rgb(tiny_run / f"contact_sheet_{row}.png").shape[1] == 8 * 256
     assert "tiny" in (tiny_run / "report.html").read_text()
     traces = json.loads((tiny_run / "traces.json").read_text())
     assert len(traces["oracle"]["psnr"]["mouth"]) == 8

@@ -79,12 +79,12 @@ def half_silent(tmp_path: Path) -> Path:
     return tmp_path / "sound.wav"
 
 
-def leakage(sound: Path, moving: float, faces: int = 50) -> Figure:
+def leakage(sound: Path, moving: float, faces: int = 50, name: str = "silence_leakage") -> Figure:
     """Of a mouth that moves much in speech and by `moving` px in silence."""
     swing = np.where(np.arange(50) < 25, 9, moving) * (np.arange(50) % 2)
     pictures = [look(face(opening)) for opening in swing]
     pictures[faces:] = [look(None)] * (50 - faces)
-    return figures(SilenceLeakage, pictures, picture=Side(sound=sound))["silence_leakage"]
+    return figures(SilenceLeakage, pictures, picture=Side(sound=sound))[name]
 
 
 def test_only_what_the_mouth_does_in_silence_leaks(half_silent: Path) -> None:
@@ -95,6 +95,19 @@ def test_only_what_the_mouth_does_in_silence_leaks(half_silent: Path) -> None:
     found = leakage(half_silent, 1, faces=40)
     assert (found.counted, found.excluded, found.reason) == (15, 10, "no face found")
     assert leakage(half_silent, 1, faces=28).value is None
+
+
+def test_motion_in_silence_is_told_as_a_share_of_that_in_speech(half_silent: Path) -> None:
+    def share(moving: float, faces: int = 50) -> Figure:
+        return leakage(half_silent, moving, faces, "silence_motion")
+
+    assert share(0).value == 0
+    assert share(3).value == pytest.approx((3 / 9) ** 2, rel=0.01)
+    assert share(9).value == pytest.approx(1, rel=0.01)
+    found = share(3, faces=40)
+    assert (found.counted, found.excluded, found.reason) == (40, 10, "no face found")
+    still = figures(SilenceLeakage, [look(face(3))] * 50, picture=Side(sound=half_silent))["silence_motion"]
+    assert (still.value, still.reason) == (None, "the mouth is still while the sound speaks")
 
 
 def test_silence_is_relative_and_long() -> None:
