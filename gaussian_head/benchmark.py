@@ -47,8 +47,8 @@ def write_page(options: BenchmarkOptions) -> None:
         raise UserError("name at least one run folder, for example output/demo.")
     reports = [_read(run / NAME) for run in options.runs]
     rows = list(dict.fromkeys(name for report in reports for name in report.rows))
-    parts = [HEADER, *(_quality(reports, row) for row in rows), _times(reports), _versions(reports)]
-    write_bytes(options.out, "\n".join(parts).encode())
+    parts = [HEADER, *(_quality(reports, row) for row in rows), _speech(reports), _times(reports), _versions(reports)]
+    write_bytes(options.out, "\n".join(filter(None, parts)).encode())
     print(options.out)
 
 
@@ -88,6 +88,24 @@ def _quality(reports: list[Report], row: str) -> str:
     }
     remark = f"From ground truth: {told or '-'}."
     return f"## Row `{row}`\n\n{remark}\n\n{table}" + (f"\nWithout a value: {'; '.join(missing)}.\n" if missing else "")
+
+
+def _speech(reports: list[Report]) -> str:
+    """Tell how well each predictor hears: a line a figure, a column a subject."""
+    names = list(dict.fromkeys(name for report in reports for name in report.trained.speech))
+    if not names:
+        return ""
+    lines = []
+    for name in names:
+        values = [report.trained.speech.get(name, "-") for report in reports]
+        told = [f"{value:.3f}" if isinstance(value, float) else str(value) for value in values]
+        lines.append([name.replace("_", " "), *told])
+    remark = (
+        "Mouth opening (correlation) and lips (mean distance, mm), predicted from sound in frames held out: train, "
+        "each frame\nby what has not seen its stretch; val, the val frames."
+    )
+    table = _table(["figure", *(report.trained.subject for report in reports)], lines, words=1)
+    return f"## From sound to landmarks\n\n{remark}\n\n{table}"
 
 
 def _times(reports: list[Report]) -> str:

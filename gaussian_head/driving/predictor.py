@@ -154,14 +154,35 @@ def better(ridge: RegressionFacts, network: NetworkFacts) -> PredictorName:
     return "network" if wins else "ridge"
 
 
-def record_choice(folder: Path, used: PredictorName, asked: str, ridge: RegressionFacts, network: NetworkFacts) -> None:
-    """Write which predictor a run uses, what was asked for, and the figures of both."""
+def record_choice(
+    folder: Path, used: PredictorName, asked: str, space: SpeechSpace, ridge: RegressionFacts, network: NetworkFacts
+) -> None:
+    """Write which predictor a run uses, what was asked for, what the speech space holds, and the figures of both."""
     figures = {
-        name: {key: round(value, 4) for key, value in asdict(facts).items() if key.startswith(("train_", "val_"))}
+        f"{name}_{key}": round(value, 4)
         for name, facts in (("ridge", ridge), ("network", network))
+        for key, value in asdict(facts).items()
+        if key.startswith(("train_", "val_"))
     }
-    document = {"format": FORMAT, "used": used, "asked": asked, "figures": figures}
+    held = {"components": len(space.basis), "explained_variance": round(space.explained, 6)}
+    document = {"format": FORMAT, "used": used, "asked": asked, "figures": held | figures}
     write_bytes(folder / CHOICE, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def speech_figures(folder: Path) -> dict[str, str | float | int]:
+    """Return what a run's predictors were measured to do, by name, and which is used; empty where none was chosen.
+
+    `explained_variance` is the share of the lips' motion that the speech space holds; aperture correlations and lip
+    errors are of frames held out: each training frame predicted by what has not seen it (`train_`), and the val frames.
+
+    Raises:
+        UserError: The file is damaged or of another version.
+    """
+    path = folder / CHOICE
+    if not path.is_file():
+        return {}
+    document = _read(path)
+    return {"predictor": document["used"], **document["figures"]}
 
 
 def asked_for(folder: Path) -> str | None:

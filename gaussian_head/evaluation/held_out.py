@@ -13,7 +13,7 @@ import numpy as np
 from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
 from gaussian_head.data.subject import Frame, Subject
 from gaussian_head.driving.features import load_features
-from gaussian_head.driving.predictor import load_predictor
+from gaussian_head.driving.predictor import load_predictor, speech_figures
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import SpeechDriver
 from gaussian_head.driving.walk import torso_thumbnail
@@ -79,6 +79,7 @@ def measure_held_out(
         timing_s={"process": timing.process_seconds(subject.layout)} | {s: recorded.get(s) for s in timing.STAGES},
         render_fps=round(held_out.clock.fps, 2),
         peak_rss_mb=max(timing.peak_rss_mb(), recorded.get("peak_rss_mb", 0.0)),
+        speech=speech_figures(run / "driving"),
     )
     compared = {
         "split": "val",

@@ -200,7 +200,7 @@ def _write_driving(
     ridge.save(folder)
     network.save(folder)
     used = better(ridge.facts, network.facts) if choice == "auto" else choice
-    record_choice(folder, used, choice, ridge.facts, network.facts)
+    record_choice(folder, used, choice, network.space, ridge.facts, network.facts)
     logger.info(
         "sound moves the head by the %s; mouth opening on held-out frames: ridge %.3f, network %.3f",
         used, ridge.facts.train_aperture_correlation, network.facts.train_aperture_correlation,

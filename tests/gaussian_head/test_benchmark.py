@@ -25,7 +25,8 @@ def report(run: Path, subject: str, machine: dict[str, str] = MACHINE, **values:
         name: {"mouth": Figure(name, "mouth", value, 9, 0, "" if value else "no face")}
         for name, value in values.items()
     }
-    facts = TrainedFacts(subject, "quick", "cpu", {"process": 60.4, "face": None}, 31.5, 900.0)
+    speech = {"predictor": "network", "network_val_aperture_correlation": 0.51} if subject == "anna" else {}
+    facts = TrainedFacts(subject, "quick", "cpu", {"process": 60.4, "face": None}, 31.5, 900.0, speech)
     row = Row(figures, ("pose", "hair_points"), {"fid": "needs a file"})
     Report(subject, {"oracle": row}, ENTRIES, {}, trained=facts, machine=machine).save(run)
     return run
@@ -45,7 +46,11 @@ def tables(page: Path) -> list[list[dict[str, str]]]:
 def test_every_run_has_its_figures_and_times(tmp_path: Path) -> None:
     runs = (report(tmp_path / "a", "anna", psnr=30.126, lmd=None), report(tmp_path / "b", "ben", psnr=None, lmd=0.5))
     write_page(BenchmarkOptions(runs, tmp_path / "page.md"))
-    quality, times = tables(tmp_path / "page.md")
+    quality, heard, times = tables(tmp_path / "page.md")
+    assert heard == [
+        {"figure": "predictor", "anna": "network", "ben": "-"},
+        {"figure": "network val aperture correlation", "anna": "0.510", "ben": "-"},
+    ]
     assert quality == [
         {"metric": "PSNR ↑", "unit": "dB", "region": "mouth", "anna (quick)": "30.13", "ben (quick)": "-"},
         {"metric": "LMD ↓", "unit": "px", "region": "mouth", "anna (quick)": "-", "ben (quick)": "0.50"},

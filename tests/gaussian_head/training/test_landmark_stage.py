@@ -15,7 +15,7 @@ from tiny_fit import SAVE_EVERY, STEPS, TINY, all_steps, stopping_after, trainer
 from gaussian_head.data.layout import SubjectLayout
 from gaussian_head.data.subject import Subject
 from gaussian_head.driving.audio_landmarks import AudioLandmarkConfig, AudioLandmarkNet
-from gaussian_head.driving.predictor import SpeechNetwork, SpeechPredictor, load_predictor
+from gaussian_head.driving.predictor import SpeechNetwork, SpeechPredictor, load_predictor, speech_figures
 from gaussian_head.driving.pretrained import Pretrained
 from gaussian_head.driving.regression import SpeechRegression, fit_speech_regression
 from gaussian_head.driving.speech_space import SpeechSpace
@@ -171,13 +171,16 @@ def test_the_start_is_a_ridge_regression(subject):
 def test_the_better_predictor_is_used_unless_one_is_asked_for(tiny_subject, straight, tmp_path):
     run = Path(shutil.copytree(straight, tmp_path / "run"))
     told = json.loads((run / "driving" / "predictor.json").read_text())
-    scores = {name: figures["train_aperture_correlation"] for name, figures in told["figures"].items()}
+    scores = {name: told["figures"][f"{name}_train_aperture_correlation"] for name in ("ridge", "network")}
+    assert speech_figures(run / "driving") == {"predictor": told["used"], **told["figures"]}
+    assert told["figures"]["explained_variance"] > 0.95
     assert told["asked"] == "auto"
     assert told["used"] == max(("ridge", "network"), key=scores.get)
     for name, kind in (("ridge", SpeechRegression), ("network", SpeechNetwork)):
         assert fit(tiny_subject, run, choice=name)
         assert isinstance(load_predictor(run / "driving"), kind)
     (run / "driving" / "predictor.json").unlink()
+    assert speech_figures(run / "driving") == {}
     assert isinstance(load_predictor(run / "driving"), SpeechRegression)  # as in runs of before
 
 
