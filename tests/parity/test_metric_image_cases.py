@@ -193,7 +193,7 @@ def crf40(case_folder: Callable[[str], Path]) -> tuple[Path, dict[str, Any]]:
     video = json.loads((folder / "reference_values.json").read_text()).get("video", {})
     path = folder / "crf40.mp4"
     if not all("crf40" in video.get(part, {}) for part in ("cases", "values")) or not path.is_file():
-        pytest.skip("the folder holds no crf40.mp4")
+        pytest.skip("the folder holds no crf40.mp4 (footage is not kept here): pytest tests/parity --cases DIR")
     return path, video
 
 
