@@ -48,8 +48,10 @@ def measure_held_out(
     """
     held_out = HeldOut(subject, trained)
     rows = {}
-    tracked = DrivingSequence.from_subject(subject, subject.val)
-    rows["oracle"], truth = held_out.measure("oracle", tracked, ORACLE_GIVEN, metrics)
+    told = trained.head.config
+    tracked = DrivingSequence.from_subject(subject, subject.val, told.audio_features)
+    given = PREDICTED_GIVEN if told.condition == "audio" else ORACLE_GIVEN
+    rows["oracle"], truth = held_out.measure("oracle", tracked, given, metrics)
     try:
         heard = _hear(subject, run, tracked)
     except FileNotFoundError as error:
