@@ -60,6 +60,13 @@ def _read(path: Path) -> Report:
     return report
 
 
+def _run_title(report: Report) -> str:
+    """Name a run by its subject, its preset, and what its fields are told by, where that is not landmarks alone."""
+    facts = report.trained
+    condition = "" if facts.condition == "landmarks" else f", {facts.condition}"
+    return f"{facts.subject} ({facts.preset}{condition})"
+
+
 def _quality(reports: list[Report], row: str) -> str:
     """Tell every figure of one row that has a value anywhere: a line a figure, a column a subject."""
     entries: dict[str, Entry] = {}
@@ -73,7 +80,7 @@ def _quality(reports: list[Report], row: str) -> str:
             if any(value is not None for value in values):
                 name = " ".join(part for part in (entry.title, ARROWS[entry.better]) if part)
                 lines.append([name, entry.unit, title, *(format_value(value, entry) for value in values)])
-    subjects = [f"{report.trained.subject} ({report.trained.preset})" for report in reports]
+    subjects = list(map(_run_title, reports))
     table = _table(["metric", "unit", "region", *subjects], lines, words=3)
     told = _by_subject([
         (report, ", ".join(report.rows[row].from_ground_truth).replace("_", " ") or "nothing")
@@ -104,7 +111,7 @@ def _speech(reports: list[Report]) -> str:
         "Mouth opening (correlation) and lips (mean distance, mm), predicted from sound in frames held out: train, "
         "each frame\nby what has not seen its stretch; val, the val frames."
     )
-    table = _table(["figure", *(report.trained.subject for report in reports)], lines, words=1)
+    table = _table(["figure", *map(_run_title, reports)], lines, words=1)
     return f"## From sound to landmarks\n\n{remark}\n\n{table}"
 
 
@@ -117,7 +124,7 @@ def _times(reports: list[Report]) -> str:
         whole = sum(value or 0 for value in seconds)
         cells = ["-" if value is None else f"{value:.0f}" for value in (*seconds, whole)]
         speed = [f"{facts.render_fps:.0f}", f"{facts.peak_rss_mb:.0f}"]
-        lines.append([f"{facts.subject} ({facts.preset})", facts.device, *cells, *speed])
+        lines.append([_run_title(report), facts.device, *cells, *speed])
     machines = _by_subject([(report, _machine(report)) for report in reports])
     table = _table(["subject", "device", *stages, "sum", "render frames/s", "peak memory, MB"], lines, words=2)
     return f"## Time and memory\n\nWall-clock seconds by stage. Machine: {machines}.\n\n{table}"

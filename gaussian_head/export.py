@@ -63,7 +63,7 @@ def export(options: ExportOptions) -> None:
         print(options.out / "canonical.ply")
         return
     subject = Subject(options.source, trained.size)
-    motion = DrivingSequence.from_subject(subject, subject.val)
+    motion = DrivingSequence.from_subject(subject, subject.val, trained.head.config.audio_features)
     chosen = parse_frames(options.frames, len(motion))
     with replacing_folder(options.out, WRITTEN) as folder:
         sets = deformed(trained.head, motion, chosen)
@@ -92,9 +92,7 @@ def deformed(head: Head, motion: DrivingSequence, frames: range) -> Iterator[dic
     """Yield the Gaussians of the whole head in some frames of a clip, in the head frame, as they would be stored."""
     prepared = [(branch, branch.prepare()) for branch in (head.face, head.mouth)]
     for i in frames:
-        condition = head.space.condition(
-            motion.landmarks[i], motion.action_units[i], motion.hair[i], motion.viewmats[i]
-        )
+        condition = head.space.condition(*motion.frame(i))
         yield joined(*(stored(branch, branch.deform(part, condition)) for branch, part in prepared))
 
 

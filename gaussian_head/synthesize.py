@@ -96,7 +96,7 @@ def synthesize(options: SynthesizeOptions) -> None:
     rasterizer = choose_rasterizer(options.rasterizer)
     trained = load_trained(options.model)
     subject = Subject(options.source, options.size or trained.size)
-    motion, length, name = choose_motion(options, subject)
+    motion, length, name = choose_motion(options, subject, trained.head.config.audio_features)
     backdrop = choose_backdrop(options, subject)
     clock = RenderClock()
     head = trained.head.to(choose_device(options.device))
@@ -147,18 +147,26 @@ def check(options: SynthesizeOptions) -> None:
         raise UserError(f"--out must end in .mp4, got {options.out}; or give --alpha for a folder of pictures.")
 
 
-def choose_motion(options: SynthesizeOptions, subject: Subject) -> tuple[Iterable[DrivingSequence], int, str]:
-    """Return what moves the head, in pieces, the number of its frames, and a name for it."""
+def choose_motion(
+    options: SynthesizeOptions, subject: Subject, head_hears: str | None
+) -> tuple[Iterable[DrivingSequence], int, str]:
+    """Return what moves the head, in pieces, the number of its frames, and a name for it.
+
+    Args:
+        options: What is wanted.
+        subject: The person.
+        head_hears: Extractor of the audio features that the head itself takes; None: it takes none.
+    """
     if options.audio is None:
         split = "train" if options.use_train else "val"
         frames = getattr(subject, split)
-        return [DrivingSequence.from_subject(subject, frames)], len(frames), split
+        return [DrivingSequence.from_subject(subject, frames, head_hears)], len(frames), split
     footage = DrivingSequence.from_subject(subject, subject.val if options.use_val else subject.train)
     manner = Manner(
         options.seed, choose_pose(options.pose), options.blink_rate, options.mouth_gain, options.brow_gain, options.gaze
     )
     thumbnail = partial(torso_thumbnail, subject.layout)
-    driver = SpeechDriver(load_predictor(options.model / "driving"), footage, manner, thumbnail)
+    driver = SpeechDriver(load_predictor(options.model / "driving"), footage, manner, thumbnail, head_hears)
     heard = driver.read(options.audio)
     return driver.perform(*heard), len(heard.features), options.audio.stem
 

@@ -18,6 +18,7 @@ from gaussian_head.data.subject import Subject
 from gaussian_head.device import choose_device
 from gaussian_head.errors import configure_logging, run_command
 from gaussian_head.evaluation.timing import read_timing, record_timing
+from gaussian_head.model.head import ConditionName
 from gaussian_head.progress import track
 from gaussian_head.render.rasterizers import RasterizerName, choose_rasterizer
 from gaussian_head.training.fit import ORDER, fit_stage
@@ -49,6 +50,8 @@ class TrainOptions:
     """What draws the Gaussians; another than ours must be installed and needs a CUDA device."""
     init: Path | None = None
     """Network that stage landmarks begins with, made by: python -m gaussian_head.pretrain_landmarks"""
+    condition: ConditionName = "landmarks"
+    """What moves lips and chin: their landmarks, an audio code in the fields (the published way), or both."""
     look_ahead: Literal[0, 2, 4] = 4
     """Frames of 40 ms that the network from sound to landmarks hears ahead; a stream is as much late."""
     predictor: PredictorChoice = "auto"
@@ -62,7 +65,8 @@ def train(options: TrainOptions) -> None:
     config = PRESETS[options.preset]
     choose_rasterizer(options.rasterizer)  # a missing one is told before anything is trained
     landmarks = replace(config.landmarks, look_ahead=options.look_ahead)
-    config = replace(config, rasterizer=options.rasterizer, landmarks=landmarks)
+    head = replace(config.head, condition=options.condition)
+    config = replace(config, rasterizer=options.rasterizer, head=head, landmarks=landmarks)
     torch.set_num_threads(min(os.cpu_count() or 1, MOST_THREADS))
     device = choose_device(options.device)
     subject = Subject(options.data, config.size, device=device)

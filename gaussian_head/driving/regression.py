@@ -20,10 +20,10 @@ from torch import Tensor
 from gaussian_head.data.subject import Subject
 from gaussian_head.driving.features import average_parts, check_features, load_features, silent_frames
 from gaussian_head.driving.ridge import choose_penalty, solve
-from gaussian_head.driving.speech_points import lip_error_mm
 from gaussian_head.driving.speech_space import SpeechSpace
 from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import mouth_aperture
+from gaussian_head.geometry.speech_points import lip_error_mm
 from gaussian_head.media.files import replacing, write_bytes
 
 FORMAT = 2
@@ -118,8 +118,7 @@ class SpeechRegression:
         self.check(audio_features)
         t = self._tensors
         inputs = (stack_context(audio_features) - t["input_mean"]) * t["input_scale"]
-        codes = gaussian_filter1d(inputs @ t["matrix"], SMOOTHING_FRAMES, axis=0, mode="nearest")
-        return self.space.decode(codes, rest)
+        return self.space.decode(_smoothed(inputs @ t["matrix"]), rest)
 
     def check(self, audio_features: np.ndarray) -> None:
         """Refuse features of another kind than those fitted on.
@@ -138,11 +137,20 @@ def stack_context(audio_features: Float[np.ndarray, "T W C"]) -> Float[np.ndarra
 
 
 def fit_speech_regression(subject: Subject, extractor: str = "mel") -> SpeechRegression:
+    """Fit on the train split; measure on the val split; see `fit_and_hold_out`."""
+    return fit_and_hold_out(subject, extractor)[0]
+
+
+def fit_and_hold_out(subject: Subject, extractor: str = "mel") -> tuple[SpeechRegression, Float[np.ndarray, "N K"]]:
     """Fit on the train split; measure on the val split.
 
     Args:
         subject: The person.
         extractor: Audio features to hear with, a key of AUDIO_FEATURE_FILES.
+
+    Returns:
+        The regression, and the codes of the training frames, each predicted by a fit that has not seen it; smoothed
+        and amplified like every other prediction.
 
     Raises:
         FileNotFoundError: The features are missing.
@@ -184,7 +192,11 @@ def fit_speech_regression(subject: Subject, extractor: str = "mel") -> SpeechReg
         val_aperture_correlation=correlation(mouth_aperture(predicted), opening[val]),
         val_lip_error_mm=lip_error_mm(predicted, landmarks[val]),
     )
-    return SpeechRegression(measured, space, tensors)
+    return SpeechRegression(measured, space, tensors), _smoothed(gain * held_out)
+
+
+def _smoothed(codes: Float[np.ndarray, "T K"]) -> Float[np.ndarray, "T K"]:
+    return gaussian_filter1d(codes, SMOOTHING_FRAMES, axis=0, mode="nearest")
 
 
 def gain_for(heard: Float[np.ndarray, " T"], true: Float[np.ndarray, " T"]) -> float:

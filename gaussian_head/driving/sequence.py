@@ -15,12 +15,16 @@ from torch import Tensor
 
 from gaussian_head.data.layout import VIDEO_FPS
 from gaussian_head.data.subject import Subject
+from gaussian_head.driving.features import load_features
 from gaussian_head.errors import UserError
 from gaussian_head.media.files import replacing
+from gaussian_head.model.audio_code import audio_windows
 
 FORMAT = "driving-sequence-1"
 FORMAT_WITH_FADES = "driving-sequence-2"
 """Of sequences that cross-fade torso pictures; without, they are written in format 1, which older versions read."""
+FORMAT_WITH_AUDIO = "driving-sequence-3"
+"""Of sequences with audio features, with or without fades."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class DrivingSequence:
     """The subject's frame that the torso fades into; None: it never fades."""
     fade: Float[Tensor, " T"] | None = None
     """How far it has: 0 is the picture of `frame_index` alone, 1 that of `fade_index`."""
+    audio: Float[Tensor, "T 8 W C"] | None = None
+    """Audio features of the frames around each, for heads that hear (`audio_code.audio_windows`)."""
     PARTS: ClassVar = ("viewmats", "landmarks", "action_units", "hair", "frame_index")
     FADE_PARTS: ClassVar = ("fade_index", "fade")
 
@@ -65,8 +71,18 @@ class DrivingSequence:
             )
 
     @classmethod
-    def from_subject(cls, subject: Subject, frames: list[int]) -> DrivingSequence:
-        """Take the tracked motion of some of a subject's frames."""
+    def from_subject(cls, subject: Subject, frames: list[int], extractor: str | None = None) -> DrivingSequence:
+        """Take the tracked motion of some of a subject's frames.
+
+        Args:
+            subject: The person.
+            frames: Numbers of the frames.
+            extractor: Audio features to take along (`HeadConfig.audio_features`); None: none.
+
+        Raises:
+            FileNotFoundError: The subject has no such features.
+            UserError: They do not fit the subject, or are another extractor's.
+        """
         index = torch.tensor(frames, dtype=torch.long)
         return cls(
             viewmats=subject.viewmats[index],
@@ -77,6 +93,7 @@ class DrivingSequence:
             frame_index=index,
             width=subject.width,
             height=subject.height,
+            audio=None if extractor is None else audio_windows(load_features(subject, extractor))[index],
         )
 
     @classmethod
@@ -92,9 +109,10 @@ class DrivingSequence:
         try:
             with safe_open(str(path), framework="pt") as file:
                 told = file.metadata() or {}
-                if told.get("format") not in (FORMAT, FORMAT_WITH_FADES):
+                known = (FORMAT, FORMAT_WITH_FADES, FORMAT_WITH_AUDIO)
+                if told.get("format") not in known:
                     raise UserError(
-                        f"{path} must be a {FORMAT} or {FORMAT_WITH_FADES}, got {told.get('format')}; "
+                        f"{path} must be one of {', '.join(known)}, got {told.get('format')}; "
                         "write it with this version."
                     )
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- no mapping
@@ -108,6 +126,7 @@ class DrivingSequence:
     def save(self, path: Path) -> None:
         """Write everything into one safetensors file, atomically."""
         form = FORMAT if self.fade is None else FORMAT_WITH_FADES
+        form = form if self.audio is None else FORMAT_WITH_AUDIO
         scalars = {"width": str(self.width), "height": str(self.height), "fps": str(self.fps), "format": form}
         tensors = {name: part.contiguous() for name, part in {**self.parts(), "K": self.K}.items()}
         with replacing(path) as temporary:
@@ -120,7 +139,13 @@ class DrivingSequence:
     def parts(self) -> dict[str, Tensor]:
         """Return what has a row for each frame, by name."""
         names = self.PARTS if self.fade is None else self.PARTS + self.FADE_PARTS
+        names = names if self.audio is None else (*names, "audio")
         return {name: getattr(self, name) for name in names}
+
+    def frame(self, i: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+        """Return what drives a head in frame i: the arguments of `LandmarkSpace.condition`."""
+        audio = None if self.audio is None else self.audio[i]
+        return self.landmarks[i], self.action_units[i], self.hair[i], self.viewmats[i], audio
 
     @classmethod
     def join(cls, chunks: Sequence[DrivingSequence]) -> DrivingSequence:
@@ -133,7 +158,7 @@ class DrivingSequence:
         return replace(self, landmarks=landmarks)
 
     def blended(self, a: Int[Tensor, " R"], b: Int[Tensor, " R"], share: Float[Tensor, " R"]) -> DrivingSequence:
-        """Return frames between two of this sequence's, the torso's pictures cross-faded.
+        """Return frames between two of this sequence's, the torso's pictures cross-faded; heard is the nearer frame.
 
         Args:
             a: For each new frame, one frame here.
@@ -149,6 +174,7 @@ class DrivingSequence:
             frame_index=self.frame_index[a],
             fade_index=self.frame_index[b],
             fade=share,
+            audio=None if self.audio is None else self.audio[torch.where(share < 0.5, a, b)],
         )
 
     def stretched(self, positions: Float[Tensor, " R"]) -> DrivingSequence:

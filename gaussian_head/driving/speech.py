@@ -22,7 +22,6 @@ from gaussian_head.driving.ping_pong import ping_pong
 from gaussian_head.driving.predictor import SpeechPredictor
 from gaussian_head.driving.sequence import DrivingSequence, poses_between
 from gaussian_head.driving.silence import loudness, speech_gate
-from gaussian_head.driving.speech_points import speech_weights
 from gaussian_head.driving.upper_face import (
     EYE_UNITS,
     Blinking,
@@ -38,7 +37,9 @@ from gaussian_head.driving.upper_face import (
 from gaussian_head.driving.walk import Walk, find_loops, longest_run
 from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import mouth_aperture
+from gaussian_head.geometry.speech_points import speech_weights
 from gaussian_head.media.audio import load_audio, warn_of_faults
+from gaussian_head.model.audio_code import audio_windows
 
 CHUNK = 250
 """Frames made at once: 10 s, of which the landmarks take 1.4 MB."""
@@ -90,6 +91,21 @@ class SpeechDriver:
     manner: Manner = Manner()
     torso: Callable[[int], Float[np.ndarray, "h w 4"]] | None = None
     """Small pictures of the footage's torso (`walk.torso_thumbnail`), for jumps that it survives unseen."""
+    head_hears: str | None = None
+    """Extractor of the audio features that the head itself takes (`HeadConfig.audio_features`); None: it takes none."""
+
+    def __post_init__(self) -> None:
+        """Refuse a head that hears otherwise than the predictor.
+
+        Raises:
+            UserError: It does.
+        """
+        predicts_from = self.predictor.facts.extractor
+        if self.head_hears not in (None, predicts_from):
+            raise UserError(
+                f"the head hears {self.head_hears} features, but its landmarks are predicted from {predicts_from}; "
+                f"train stage landmarks on {self.head_hears} features, or the head anew, into another --out."
+            )
 
     def hear(self, speech: Float[np.ndarray, "S"]) -> Float[np.ndarray, "T W C"]:
         """Turn speech (16 kHz) into the audio features of the predictor, 25 rows a second.
@@ -141,7 +157,8 @@ class SpeechDriver:
             stop = min(start + chunk, frames)
             around = surroundings.take(loud[start:stop])
             said = self._articulated(features, start, stop, around.landmarks, gate[start:stop])
-            yield around.with_landmarks(said)
+            heard = None if self.head_hears is None else audio_windows(features, start, stop)
+            yield replace(around, landmarks=said, audio=heard)
 
     def articulate(
         self,

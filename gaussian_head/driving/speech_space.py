@@ -18,9 +18,9 @@ from safetensors.numpy import load_file, save_file
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
-from gaussian_head.driving.speech_points import speech_weights
 from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import MESH_POINTS, mouth_aperture
+from gaussian_head.geometry.speech_points import speech_weights
 from gaussian_head.media.files import replacing, write_bytes
 
 FORMAT = 1

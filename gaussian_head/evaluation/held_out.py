@@ -57,14 +57,16 @@ def measure_held_out(
         The report, and a contact sheet by row.
     """
     held_out = HeldOut(subject, trained)
-    tracked = DrivingSequence.from_subject(subject, subject.val)
+    config = trained.head.config
+    tracked = DrivingSequence.from_subject(subject, subject.val, config.audio_features)
     driven, missing = {"oracle": tracked}, ""
     try:
-        driven |= _driven_by_sound(subject, run, tracked)
+        driven |= _driven_by_sound(subject, run, tracked, config.audio_features)
     except FileNotFoundError as error:
         missing = str(error)
     rows: dict[str, Row] = {}
-    for name, given in GIVEN.items():
+    for name, usual in GIVEN.items():
+        given = GIVEN["predicted"] if (name, config.condition) == ("oracle", "audio") else usual
         if name not in driven:
             rows[name] = Row({}, unavailable=dict.fromkeys((e.name for m in metrics for e in m.entries), missing))
             continue
@@ -79,6 +81,7 @@ def measure_held_out(
         timing_s={"process": timing.process_seconds(subject.layout)} | {s: recorded.get(s) for s in timing.STAGES},
         render_fps=round(held_out.clock.fps, 2),
         peak_rss_mb=max(timing.peak_rss_mb(), recorded.get("peak_rss_mb", 0.0)),
+        condition=config.condition,
         speech=speech_figures(run / "driving"),
     )
     compared = {
@@ -93,10 +96,13 @@ def measure_held_out(
     return Report(title, rows, registry.entries(), compared, loaded_hashes(), facts), held_out.sheets
 
 
-def _driven_by_sound(subject: Subject, run: Path, tracked: DrivingSequence) -> dict[str, DrivingSequence]:
+def _driven_by_sound(
+    subject: Subject, run: Path, tracked: DrivingSequence, head_hears: str | None
+) -> dict[str, DrivingSequence]:
     """Hear the whole clip, as `synthesize --audio` does, with the ways of the train frames; return the val frames."""
     footage = DrivingSequence.from_subject(subject, subject.train)
-    driver = SpeechDriver(load_predictor(run / "driving"), footage, torso=partial(torso_thumbnail, subject.layout))
+    thumbnail = partial(torso_thumbnail, subject.layout)
+    driver = SpeechDriver(load_predictor(run / "driving"), footage, torso=thumbnail, head_hears=head_hears)
     features = load_features(subject, driver.predictor.facts.extractor)
     speech = None
     if subject.layout.speech.is_file():

@@ -35,7 +35,7 @@ FORM = re.compile(r"\{:[-+ ,]?(\.\d\d?)?[efg%]?\}")
 """Formats a report may ask for: nothing that fills the memory or looks into objects."""
 TRUTH = "ground truth"
 """The row of the true footage itself, by the metrics that compare with nothing."""
-TRAINED_KEYS = ("subject", "preset", "device", "timing_s", "render_fps", "peak_rss_mb", "speech")
+TRAINED_KEYS = ("subject", "preset", "device", "timing_s", "render_fps", "peak_rss_mb", "condition", "speech")
 
 Traces = dict[str, dict[str, dict[str, list[float | None]]]]
 """Values frame by frame, by row, entry and region."""
@@ -84,6 +84,8 @@ class TrainedFacts:
     """Seconds by stage; None where not recorded."""
     render_fps: float
     peak_rss_mb: float
+    condition: str = "landmarks"
+    """What tells the fields how the mouth moves (`HeadConfig.condition`)."""
     speech: dict[str, str | float | int] = field(default_factory=dict)
     """What turns sound into landmarks, and its figures (`driving.predictor.speech_figures`)."""
 
@@ -370,7 +372,9 @@ def _trained_from(document: dict[str, Any]) -> TrainedFacts:
         timing_s=_mapping(document, "timing_s", (int, float, type(None))),
         render_fps=float(_check(document["render_fps"], (int, float), "render_fps")),
         peak_rss_mb=float(_check(document["peak_rss_mb"], (int, float), "peak_rss_mb")),
-        speech=_mapping({"speech": {}} | document, "speech", (str, int, float)),  # absent in earlier reports
+        # earlier reports lack these
+        condition=_check(document.get("condition", "landmarks"), str, "condition"),
+        speech=_mapping({"speech": {}} | document, "speech", (str, int, float)),
     )
 
 

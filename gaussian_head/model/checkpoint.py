@@ -24,7 +24,7 @@ from gaussian_head.errors import UserError
 from gaussian_head.model.gaussians import Gaussians
 from gaussian_head.model.head import Head, HeadConfig
 
-FORMAT = 2
+FORMAT = 3
 """Raised when a checkpoint's meaning changes."""
 
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from cuda_ext import Carrier, deform
-from gaussian_head.geometry.landmarks import INNER_LIPS
+from gaussian_head.geometry.landmarks import INNER_LIPS, LOWER_INNER_LIP, UPPER_INNER_LIP
+from gaussian_head.model.audio_code import SIZE as AUDIO_SIZE
+from gaussian_head.model.audio_code import AudioCode
 from gaussian_head.model.gaussians import Gaussians
 from gaussian_head.model.landmark_space import Condition, LandmarkSpace
 from gaussian_head.model.motion import MotionField, Response, bind, cast
@@ -24,10 +26,16 @@ POSITION_SCALE = 1e-2
 """Unit of the fields' position outputs: a centimetre."""
 JAW_POINTS = (152, 148, 377, 17, 14, 200)
 """Chin and lower lip: their mean displacement is the jaw's."""
+LIPS = [*LOWER_INNER_LIP.tolist(), *UPPER_INNER_LIP.tolist()]
+CODE_PER_M = 100
+"""Displacements enter a code in centimetres, about as large as the rest of it."""
 SKIN_M, SKIN_BLEND_M = 0.012, 0.004
 """Gaussians farther than this from every landmark are hair; and the width of the transition."""
 JAW_BLEND_M = 0.003
 """Height over which the jaw's pull fades from the lower teeth to the upper."""
+
+
+ConditionName = Literal["landmarks", "audio", "both"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,27 @@ class HeadConfig:
     """Cells per axis of the face field's grids."""
     mouth_resolutions: tuple[int, ...] = (32, 64)
     """Cells per axis of the mouth field's grids."""
+    condition: ConditionName = "landmarks"
+    """What moves lips, chin and lower cheeks: their landmarks; an audio code that enters the fields, as in the
+    published heads; or both."""
+    audio_features: str | None = None
+    """Extractor of the audio features that a head with an audio code hears; known once its subject is."""
+    audio_shape: tuple[int, int] | None = None
+    """Window length and width of one frame's features."""
+
+    def __post_init__(self) -> None:
+        """Refuse audio features that are half described, or that the head would not hear."""
+        told = (self.audio_features is not None, self.audio_shape is not None)
+        if told[0] != told[1] or (self.condition == "landmarks" and any(told)):
+            raise ValueError(
+                "audio_features and audio_shape go together, and with a condition other than landmarks, "
+                f"got {self.audio_features}, {self.audio_shape} and {self.condition}."
+            )
+
+    @property
+    def hears(self) -> bool:
+        """Whether an audio code enters the fields."""
+        return self.condition != "landmarks"
 
 
 class Prepared(NamedTuple):
@@ -73,14 +102,22 @@ class Deformed(NamedTuple):
 
 
 class Branch(nn.Module):
-    """Gaussians, their motion field and what carries them."""
+    """Gaussians, their motion field and what carries them.
+
+    Where the head hears, an audio code of the branch's own network is one more part of the code that drives the field.
+    The field multiplies what it makes of the code, elementwise, with features of each Gaussian's place, and reads the
+    change off the product. That is the region attention of the published heads (specs/gaussian_head.md e.3: audio code
+    times a gate from the spatial encoding), with the action units under the same attention; their mouth (e.4), which
+    has none, is the same here as their face.
+    """
 
     OUTPUTS = 13  # position 3, quaternion 4, log-scale 3, colour 3
 
     def __init__(self, config: HeadConfig, gaussians: Gaussians, resolutions: tuple[int, ...], extra_code: int) -> None:
         super().__init__()
         self.gaussians = gaussians
-        code_size = config.components + config.action_units + extra_code
+        self.audio_code = AudioCode(config.audio_shape) if config.audio_shape else None
+        code_size = config.components + config.action_units + extra_code + (AUDIO_SIZE if config.audio_shape else 0)
         self.field = MotionField(code_size, self.OUTPUTS, resolutions, config.hidden, config.bound_m)
 
     def prepare(self) -> Prepared:
@@ -90,6 +127,11 @@ class Branch(nn.Module):
 
     def _gates(self, logits: Float[Tensor, "N 2"]) -> Float[Tensor, "N 2"]:
         raise NotImplementedError
+
+    def _code(self, condition: Condition, *more: Tensor) -> Float[Tensor, " C"]:
+        """Return what drives the field: the expression, what the branch adds, and what is heard."""
+        heard = () if self.audio_code is None else (self.audio_code(condition.audio),)
+        return torch.cat([condition.code, *more, *heard])
 
     def _move(
         self, prepared: Prepared, carriers: Sequence[Carrier], responses: Sequence[tuple[Tensor, Tensor | None]]
@@ -134,7 +176,7 @@ class FaceBranch(Branch):
             Carrier(self.skin_indices, self.skin_weights, condition.displacement),
             Carrier(self.strands_indices, self.strands_weights, condition.hair),
         )
-        responses = ((self.field.expression(condition.code), self.skin[:, 0]), (self.sway(condition.pose), None))
+        responses = ((self.field.expression(self._code(condition)), self.skin[:, 0]), (self.sway(condition.pose), None))
         return self._move(prepared, carriers, responses)
 
     def _gates(self, logits: Float[Tensor, "N 2"]) -> Float[Tensor, "N 2"]:
@@ -147,8 +189,8 @@ class MouthBranch(Branch):
     """Teeth, tongue and cavity; the lower part follows the jaw (specs/gaussian_head.md e.5, i.4)."""
 
     def __init__(self, config: HeadConfig, gaussians: Gaussians) -> None:
-        """Make the branch; its field also sees the jaw's displacement."""
-        super().__init__(config, gaussians, config.mouth_resolutions, extra_code=3)
+        """Make the branch; its field also sees where jaw and lips are."""
+        super().__init__(config, gaussians, config.mouth_resolutions, extra_code=6)
         self.register_buffer("lip_line", torch.zeros(()))
 
     def set_lip_line(self, rest: Float[Tensor, "478 3"]) -> None:
@@ -158,7 +200,7 @@ class MouthBranch(Branch):
     def deform(self, prepared: Prepared, condition: Condition) -> Deformed:
         """Apply one frame's landmarks and code."""
         jaw = condition.displacement[list(JAW_POINTS)].mean(0)
-        code = torch.cat([condition.code, 100 * jaw])  # in centimetres, about as large as the code
+        code = self._code(condition, CODE_PER_M * jaw, CODE_PER_M * lip_move(condition.displacement))
         n = len(self.gaussians)
         carrier = Carrier(torch.zeros(n, 1, dtype=torch.long, device=jaw.device), jaw.new_ones(n, 1), jaw[None])
         return self._move(prepared, [carrier], [(self.field.expression(code), None)])
@@ -168,14 +210,33 @@ class MouthBranch(Branch):
         return torch.sigmoid(logits + below[:, None])
 
 
+def lip_move(displacement: Float[Tensor, "478 3"]) -> Float[Tensor, "3"]:
+    """Return how far the lips have moved up: lower lip, upper lip, and their difference, metres.
+
+    After InsTaG's "move" feature (specs/gaussian_head.md e.5), which takes extremes of what its face field makes of the
+    sound; here landmarks carry the skin. Lips that are held still leave all three constant.
+    """
+    lower, upper = displacement[LIPS, 1].view(2, -1).mean(1)
+    return torch.stack([lower, upper, upper - lower])
+
+
 class Head(nn.Module):
     """A person's head: its landmark space, its face and its mouth."""
 
     def __init__(self, config: HeadConfig, face: Gaussians, mouth: Gaussians, hair_points: int = 0) -> None:
-        """Assemble the parts; `fit_landmarks` or a checkpoint completes them."""
+        """Assemble the parts; `fit_landmarks` or a checkpoint completes them.
+
+        Raises:
+            ValueError: The head hears, and it is not known what.
+        """
         super().__init__()
+        if config.hears and config.audio_shape is None:
+            raise ValueError(f"a head of condition {config.condition} needs audio_features and audio_shape, got none.")
         self.config = config
-        self.space = LandmarkSpace(config.components, config.action_units, config.pose_components, hair_points)
+        self.space = LandmarkSpace(
+            config.components, config.action_units, config.pose_components, hair_points,
+            hold_speech=config.condition == "audio", audio_shape=config.audio_shape,
+        )  # fmt: skip
         self.face = FaceBranch(config, face)
         self.mouth = MouthBranch(config, mouth)
 

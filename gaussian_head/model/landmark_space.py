@@ -9,7 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import INNER_LIPS, LEFT_EYE, LEFT_IRIS, RIGHT_EYE, RIGHT_IRIS, mouth_aperture
+from gaussian_head.geometry.speech_points import speech_weights
+from gaussian_head.model.audio_code import WINDOW
 
 CODE_LIMIT = 3.0
 """Codes are clamped to this many standard deviations, so that no unseen face asks for an unseen motion."""
@@ -37,6 +40,8 @@ class Condition(NamedTuple):
     """Hair points minus their mean, metres, head frame."""
     pose: Float[Tensor, " P"]
     """Whitened principal components of the head's pose."""
+    audio: Float[Tensor, "8 W C"] | None = None
+    """Audio features of the frames around it, for heads that hear."""
 
 
 class LandmarkSpace(nn.Module):
@@ -44,15 +49,32 @@ class LandmarkSpace(nn.Module):
 
     At rest the mouth is open: Gaussians are tied to the landmarks near them there, and where the lips touch, those of
     the upper lip would be tied to the lower one as well.
+
+    Lips, chin and lower cheeks may be held at the mean face, so that only sound can move them.
     """
 
     ACTION_UNIT_SCALE = 0.4
 
-    def __init__(self, components: int, action_units: int, pose_components: int, hair_points: int) -> None:
-        """Make an unfitted space with these numbers of principal components."""
+    def __init__(
+        self, components: int, action_units: int, pose_components: int, hair_points: int, *,
+        hold_speech: bool = False, audio_shape: tuple[int, int] | None = None,
+    ) -> None:  # fmt: skip
+        """Make an unfitted space.
+
+        Args:
+            components: Principal components of the landmarks.
+            action_units: Action units beside them.
+            pose_components: Principal components of the pose.
+            hair_points: Points that hair follows.
+            hold_speech: Whether lips, chin and lower cheeks stay at the mean face, whatever landmarks come.
+            audio_shape: Window length and width of the audio features that the head hears; None: it hears none.
+        """
         super().__init__()
+        self.hold_speech = hold_speech
+        self.audio_shape = audio_shape
         self.register_buffer("mean", torch.zeros(478, 3))
         self.register_buffer("rest", torch.zeros(478, 3))
+        self.register_buffer("speech", torch.zeros(478))
         self.register_buffer("basis", torch.zeros(components, 478 * 3))
         self.register_buffer("spread", torch.ones(components))
         self.register_buffer("hair_mean", torch.zeros(hair_points, 3))
@@ -82,12 +104,13 @@ class LandmarkSpace(nn.Module):
         """
         self.mean.copy_(landmarks.mean(0))
         self.rest.copy_(open_mouth(landmarks))
+        self.speech.copy_(torch.from_numpy(speech_weights(self.mean.numpy())))
         self.hair_mean.copy_(hair.mean(0))
         self.viewpoint.copy_(torch.linalg.inv(viewmats)[:, :3, 3].mean(0))
         poses = _pose_vectors(viewmats)
         self.pose_mean.copy_(poses.mean(0))
         _fit_components(poses - self.pose_mean, self.pose_basis, self.pose_spread, LEAST_POSE_SPREAD)
-        deviations = (landmarks - self.mean).flatten(1) * self.weights
+        deviations = (self._seen(landmarks) - self.mean).flatten(1) * self.weights
         return _fit_components(deviations, self.basis, self.spread, least_spread=1e-6)
 
     def condition(
@@ -96,16 +119,45 @@ class LandmarkSpace(nn.Module):
         action_units: Float[Tensor, " A"],
         hair: Float[Tensor, "G 3"],
         viewmat: Float[Tensor, "4 4"],
+        audio: Float[Tensor, "8 W C"] | None = None,
     ) -> Condition:
         """Turn a frame's landmarks (metres), action units (0..5), hair points (metres) and pose into its condition.
 
-        It is on the space's device, wherever the arguments are.
+        It is on the space's device, wherever the arguments are. Sound (`audio_code.audio_windows`) is left out where
+        the head does not hear.
+
+        Raises:
+            UserError: The head hears, and there is no sound, or audio features of another shape than the training's.
         """
         landmarks, action_units, hair, viewmat = (x.to(self.mean) for x in (landmarks, action_units, hair, viewmat))
+        landmarks = self._seen(landmarks)
         code = _limited((self.basis @ ((landmarks - self.mean).flatten() * self.weights)) / self.spread)
         code = torch.cat([code, action_units * self.ACTION_UNIT_SCALE])
         pose = _limited((self.pose_basis @ (_pose_vectors(viewmat) - self.pose_mean)) / self.pose_spread)
-        return Condition(landmarks - self.rest, code, hair - self.hair_mean, pose)
+        return Condition(landmarks - self.rest, code, hair - self.hair_mean, pose, self._heard(audio))
+
+    def without_speech(self, landmarks: Float[Tensor, "*T 478 3"]) -> Float[Tensor, "*T 478 3"]:
+        """Put lips, chin and lower cheeks, fading over the cheeks, where the mean face has them."""
+        return torch.lerp(landmarks, self.mean.expand_as(landmarks), self.speech[:, None].expand_as(landmarks))
+
+    def _seen(self, landmarks: Float[Tensor, "*T 478 3"]) -> Float[Tensor, "*T 478 3"]:
+        return self.without_speech(landmarks) if self.hold_speech else landmarks
+
+    def _heard(self, audio: Float[Tensor, "8 W C"] | None) -> Float[Tensor, "8 W C"] | None:
+        if self.audio_shape is None:
+            return None
+        wanted = [WINDOW, *self.audio_shape]
+        if audio is None:
+            raise UserError(
+                f"this head hears: it needs audio features {wanted} with each frame, got none; "
+                "give its driving sequence the audio features it was trained with, or let it speak a sound."
+            )
+        if list(audio.shape) != wanted:
+            raise UserError(
+                f"this head hears audio features {wanted} with each frame, as in its training, "
+                f"got {list(audio.shape)}; extract them alike."
+            )
+        return audio.to(self.mean)
 
 
 def _limited(code: Float[Tensor, " C"]) -> Float[Tensor, " C"]:

@@ -63,9 +63,7 @@ def render_clip(
         for i in range(len(sequence)):
             behind = standing_behind(sequence, i, backdrop)
             started = time.perf_counter()
-            condition = head.space.condition(
-                sequence.landmarks[i], sequence.action_units[i], sequence.hair[i], sequence.viewmats[i]
-            )
+            condition = head.space.condition(*sequence.frame(i))
             view = render(condition, Eye(sequence.viewmats[i], sequence.K, sequence.width, sequence.height))
             picture = view.over(behind.color.to(view.face))
             if not behind.opaque:

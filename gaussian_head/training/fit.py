@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,18 +15,21 @@ import torch
 
 from gaussian_head.config import to_json
 from gaussian_head.data.subject import Subject
+from gaussian_head.driving.features import load_features
+from gaussian_head.driving.hearing import choose_extractor
+from gaussian_head.driving.held_out import load_held_out
 from gaussian_head.errors import UserError
 from gaussian_head.geometry.cameras import project
 from gaussian_head.geometry.landmarks import FACE_OVAL
 from gaussian_head.media.image import fill_polygon
-from gaussian_head.model.checkpoint import find_checkpoint
+from gaussian_head.model.checkpoint import Checkpoint, find_checkpoint
 from gaussian_head.model.gaussians import Gaussians
-from gaussian_head.model.head import Head
+from gaussian_head.model.head import Head, HeadConfig
 from gaussian_head.model.initialize import paint, sample_face, sample_hair, sample_mouth
 from gaussian_head.model.landmark_space import open_mouth
 from gaussian_head.render.rasterizers import Rasterizer, choose_rasterizer
 from gaussian_head.training.presets import FitConfig
-from gaussian_head.training.stage import HeadStage
+from gaussian_head.training.stage import BranchStage, HeadStage
 from gaussian_head.training.stages import FaceStage, FuseStage, MouthStage
 from gaussian_head.training.trainer import Trainer
 
@@ -55,7 +59,7 @@ def create_head(subject: Subject, config: FitConfig) -> Head:
     ])  # fmt: skip
     mouth = sample_mouth(landmarks, config.mouth.gaussians, rng)
     sets = [_gaussians(points, photos, config.head.sh_degree) for points in (face, mouth)]
-    head = Head(config.head, *sets, hair_points=subject.hair.shape[1])
+    head = Head(_hearing(subject, config.head), *sets, hair_points=subject.hair.shape[1])
     explained = head.fit_landmarks(
         *(part[subject.train] for part in (subject.landmarks, subject.hair, subject.viewmats))
     )
@@ -63,6 +67,15 @@ def create_head(subject: Subject, config: FitConfig) -> Head:
         "%d expression components explain %.1f %% of the landmarks' motion.", config.head.components, 100 * explained
     )
     return head
+
+
+def _hearing(subject: Subject, config: HeadConfig) -> HeadConfig:
+    """Settle what a head that hears will hear."""
+    if not config.hears:
+        return config
+    extractor = choose_extractor(subject.layout)
+    features = load_features(subject, extractor)
+    return replace(config, audio_features=extractor, audio_shape=features.shape[1:])
 
 
 def _gaussians(points: np.ndarray, photos: list, sh_degree: int) -> Gaussians:
@@ -102,7 +115,10 @@ def fit_stage(
     else:
         head = _starting_head(name, subject, run, config)
     head = head.to(device or torch.device("cpu"))
-    trainer.fit(_build(name, head, subject, config, rasterizer), document)
+    stage = _build(name, head, subject, config, rasterizer)
+    if isinstance(stage, BranchStage):
+        document["held_out"] = _guide(stage, run, checkpoint)
+    trainer.fit(stage, document)
     return True
 
 
@@ -124,6 +140,34 @@ def _build(name: StageName, head: Head, subject: Subject, config: FitConfig, ras
     stage = makers[name](head, subject, getattr(config, name), config.seed)
     stage.rasterizer = rasterizer
     return stage
+
+
+def _guide(stage: BranchStage, run: Path, checkpoint: Checkpoint | None) -> str | None:
+    """Let a stage see the predicted mouth, if it is to and there is one; a stage that began without goes on without.
+
+    Returns:
+        A hash of the predicted landmarks, which tells a stage that goes on whether they are still the same.
+
+    Raises:
+        UserError: They are others than those with which the stage began.
+    """
+    if not stage.config.guidance.predicted_share or stage.head.config.condition == "audio":
+        return None
+    began_with = checkpoint.document.get("held_out") if checkpoint else None
+    frames = stage.subject.train
+    predicted = load_held_out(run / "driving", frames)
+    if predicted is None or (checkpoint and began_with is None):
+        found = None
+        logger.warning("%s: trained without predicted mouths, which stage landmarks makes before it.", stage.name)
+    else:
+        found = hashlib.sha256(predicted.numpy().tobytes()).hexdigest()
+        stage.guidance.predicted = dict(zip(frames, predicted, strict=True))
+    if began_with not in (None, found):
+        raise UserError(
+            f"{run / stage.name} began with other predicted mouths than {run / 'driving'} holds now; "
+            "delete it and train it again, or train into another --out."
+        )
+    return found
 
 
 def tell_run(stage: str, preset: str, subject: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from gaussian_head.driving.audio_landmarks import AudioLandmarkNet
 from gaussian_head.driving.features import average_parts, load_features, silent_frames
 from gaussian_head.driving.regression import LEAST_SPREAD
 from gaussian_head.driving.ridge import GUARD_FRAMES
-from gaussian_head.driving.speech_points import CHIN
 from gaussian_head.driving.speech_space import SpeechSpace
 from gaussian_head.geometry.landmarks import (
     INNER_LIPS,
@@ -31,6 +30,7 @@ from gaussian_head.geometry.landmarks import (
     OUTER_LIPS,
     UPPER_INNER_LIP,
 )  # fmt: skip
+from gaussian_head.geometry.speech_points import CHIN
 from gaussian_head.media.audio import load_audio
 from gaussian_head.training.speech_copies import copy_speech, interpolate
 from gaussian_head.training.stage import Learned, Stage, View

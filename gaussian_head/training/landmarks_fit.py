@@ -16,13 +16,14 @@ from gaussian_head.config import from_json, to_json
 from gaussian_head.data.subject import Subject
 from gaussian_head.driving.audio_landmarks import AudioLandmarkConfig, AudioLandmarkNet
 from gaussian_head.driving.hearing import choose_extractor
+from gaussian_head.driving.held_out import save_held_out
 from gaussian_head.driving.predictor import NetworkFacts, SpeechNetwork, asked_for, better, record_choice
 from gaussian_head.driving.pretrained import Pretrained
-from gaussian_head.driving.regression import correlation, fit_speech_regression, gain_for
-from gaussian_head.driving.speech_points import lip_error_mm
+from gaussian_head.driving.regression import correlation, fit_and_hold_out, gain_for
 from gaussian_head.driving.speech_space import COMPONENTS, SpeechSpace, common_basis
 from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import mouth_aperture
+from gaussian_head.geometry.speech_points import lip_error_mm
 from gaussian_head.model.checkpoint import find_checkpoint
 from gaussian_head.training.fit import check_same_run, tell_run
 from gaussian_head.training.landmarks import (
@@ -196,10 +197,13 @@ def _write_driving(
     subject: Subject, speaker: Speaker, network: SpeechNetwork, run: Path, choice: PredictorChoice
 ) -> None:  # fmt: skip
     folder = run / "driving"
-    ridge = fit_speech_regression(subject, speaker.extractor)
+    ridge, ridge_codes = fit_and_hold_out(subject, speaker.extractor)
     ridge.save(folder)
     network.save(folder)
     used = better(ridge.facts, network.facts) if choice == "auto" else choice
+    codes = network.facts.gain * predict_held_out(network.net, speaker) if used == "network" else ridge_codes
+    tracked = subject.landmarks[subject.train]
+    save_held_out(folder, torch.tensor(subject.train), network.space.decode(codes, rest=tracked))
     record_choice(folder, used, choice, network.space, ridge.facts, network.facts)
     logger.info(
         "sound moves the head by the %s; mouth opening on held-out frames: ridge %.3f, network %.3f",

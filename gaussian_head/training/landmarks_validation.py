@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 from torch.utils.tensorboard import SummaryWriter
 
 from gaussian_head.driving.regression import correlation
-from gaussian_head.driving.speech_points import lip_error_mm
 from gaussian_head.geometry.landmarks import mouth_aperture
+from gaussian_head.geometry.speech_points import lip_error_mm
 from gaussian_head.training.landmarks import LandmarkStage
 
 WIDTH, HEIGHT = 640, 200

@@ -12,12 +12,15 @@ from torch import Tensor
 from cuda_ext import rasterize
 from gaussian_head.data.sampler import CurriculumConfig, FrameSampler
 from gaussian_head.data.subject import Frame, Subject
+from gaussian_head.driving.features import check_features, load_features
+from gaussian_head.model.audio_code import audio_windows
 from gaussian_head.model.gaussians import Gaussians
 from gaussian_head.model.head import Branch, Head
 from gaussian_head.model.landmark_space import Condition
 from gaussian_head.render.rasterizers import Rasterizer
 from gaussian_head.render.view import Eye
 from gaussian_head.training.densify import Densifier, DensifyConfig
+from gaussian_head.training.guidance import Guidance, GuidanceConfig
 
 
 class View(NamedTuple):
@@ -75,6 +78,7 @@ class BranchConfig(StageConfig):
     """Weight of covering what the branch shows, and nothing else."""
     motion_weight: float = 1e-3
     """Weight of the field's mean absolute output."""
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     densify: DensifyConfig = field(default_factory=DensifyConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
 
@@ -140,6 +144,7 @@ class HeadStage(Stage):
         self.head = head
         self.subject = subject
         self.config = config
+        self._audio = _windows(head, subject)
 
     def figures(self) -> dict[str, float | int]:
         """The number of Gaussians of each branch."""
@@ -165,15 +170,33 @@ class HeadStage(Stage):
                 learned.append(Learned(f"{prefix}.{name}", parameter, rates.networks))
         return learned
 
-    def _condition(self, k: int) -> Condition:
+    def condition(self, k: int, landmarks: Float[Tensor, "478 3"] | None = None) -> Condition:
+        """Return what drives the head in frame k: what was tracked, or other landmarks (metres) with the rest of it."""
         subject = self.subject
+        landmarks = subject.landmarks[k] if landmarks is None else landmarks
+        audio = None if self._audio is None else self._audio[k]
         return self.head.space.condition(
-            subject.landmarks[k], subject.action_units[k], subject.hair[k], subject.viewmats[k]
+            landmarks, subject.action_units[k], subject.hair[k], subject.viewmats[k], audio
         )
 
     def _eye(self, k: int) -> Eye:
         subject = self.subject
         return Eye(subject.viewmats[k], subject.K, subject.width, subject.height)
+
+
+def _windows(head: Head, subject: Subject) -> Float[Tensor, "T 8 W C"] | None:
+    """Return what a head that hears is given in each of a subject's frames.
+
+    Raises:
+        FileNotFoundError: The subject has no such audio features.
+        UserError: They are of another extractor or shape than those the head began with.
+    """
+    config = head.config
+    if not config.hears:
+        return None
+    features = load_features(subject, config.audio_features)
+    check_features(features, config.audio_features, config.audio_shape)
+    return audio_windows(features)
 
 
 class BranchStage(HeadStage):
@@ -184,10 +207,15 @@ class BranchStage(HeadStage):
         super().__init__(head, subject, config, seed)
         self.branch: Branch = getattr(head, self.name)
         self.densifier = Densifier(config.densify, self.branch.gaussians, config.steps)
+        self.guidance = Guidance(config.guidance, head.space, config.steps, seed)
 
     def learned(self) -> list[Learned]:
         """The branch: Gaussians and fields."""
         return self._branch_learned(self.branch, self.name)
+
+    def guided(self, k: int, step: int) -> Condition:
+        """Return what drives the head in a step that looks at frame k."""
+        return self.condition(k, self.guidance.choose(k, self.subject.landmarks[k], step))
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer, view: View) -> None:
         """Densify on schedule, and bind the changed set again."""

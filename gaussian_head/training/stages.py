@@ -92,7 +92,7 @@ class MouthStage(BranchStage):
         window = (slice(None), slice(top, top + height), slice(left, left + width))
         target, opening = frame.image[window] / 255, frame.mouth[window]
         mouth = opening / 255
-        deformed = self.head.mouth.deform(self.head.mouth.prepare(), self._condition(k))
+        deformed = self.head.mouth.deform(self.head.mouth.prepare(), self.guided(k, step))
         means2d = torch.zeros_like(deformed.means[:, :2], requires_grad=True)
         view = render_branch(deformed, eye, means2d, self.rasterizer)
         any_color = torch.rand(3, 1, 1, generator=self._generator(step)).to(view.color)  # none may shine through
@@ -136,7 +136,7 @@ class FaceStage(BranchStage):
     def view(self, step: int) -> View:
         """The whole frame against the composite; coverage of the head without its mouth; small field outputs."""
         k, frame = self._draw(step)
-        condition, eye = self._noisy(self._condition(k), step), self._eye(k)
+        condition, eye = self._noisy(self.guided(k, step), step), self._eye(k)
         if step < self.config.coarse_share * self.steps:
             frame, eye = frame.half(), eye.half()
         target = frame.image / 255
@@ -158,11 +158,10 @@ class FaceStage(BranchStage):
         def noisy(values: Tensor, deviation: float) -> Tensor:
             return values + torch.randn(values.shape, generator=generator).to(values) * deviation
 
-        return Condition(
-            noisy(condition.displacement, self.config.jitter_m),
-            noisy(condition.code, self.config.code_noise),
-            condition.hair,
-            noisy(condition.pose, self.config.code_noise),
+        return condition._replace(
+            displacement=noisy(condition.displacement, self.config.jitter_m),
+            code=noisy(condition.code, self.config.code_noise),
+            pose=noisy(condition.pose, self.config.code_noise),
         )
 
 
@@ -188,7 +187,7 @@ class FuseStage(HeadStage):
     def view(self, step: int) -> View:
         """The whole frame against face over mouth over background."""
         k, frame = self._draw(step)
-        condition, eye = self._condition(k), self._eye(k)
+        condition, eye = self.condition(k), self._eye(k)
         mouth, face = (
             render_branch(branch.deform(branch.prepare(), condition), eye, rasterizer=self.rasterizer)
             for branch in (self.head.mouth, self.head.face)

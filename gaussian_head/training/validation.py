@@ -62,9 +62,6 @@ def _render(
 ) -> tuple[Float[Tensor, "3 H W"], Float[Tensor, "3 H W"], Float[Tensor, "1 H W"]]:
     subject: Subject = stage.subject
     frame = subject.frame(k)
-    condition = stage.head.space.condition(
-        subject.landmarks[k], subject.action_units[k], subject.hair[k], subject.viewmats[k]
-    )
-    view = render(condition, Eye(subject.viewmats[k], subject.K, subject.width, subject.height))
+    view = render(stage.condition(k), Eye(subject.viewmats[k], subject.K, subject.width, subject.height))
     picture = view.over(frame.background / 255).clamp(0, 1)
     return picture.cpu(), frame.image.cpu() / 255, (frame.head > 0.5).float().cpu()

@@ -26,7 +26,7 @@ def report(run: Path, subject: str, machine: dict[str, str] = MACHINE, **values:
         for name, value in values.items()
     }
     speech = {"predictor": "network", "network_val_aperture_correlation": 0.51} if subject == "anna" else {}
-    facts = TrainedFacts(subject, "quick", "cpu", {"process": 60.4, "face": None}, 31.5, 900.0, speech)
+    facts = TrainedFacts(subject, "quick", "cpu", {"process": 60.4, "face": None}, 31.5, 900.0, speech=speech)
     row = Row(figures, ("pose", "hair_points"), {"fid": "needs a file"})
     Report(subject, {"oracle": row}, ENTRIES, {}, trained=facts, machine=machine).save(run)
     return run
@@ -48,8 +48,8 @@ def test_every_run_has_its_figures_and_times(tmp_path: Path) -> None:
     write_page(BenchmarkOptions(runs, tmp_path / "page.md"))
     quality, heard, times = tables(tmp_path / "page.md")
     assert heard == [
-        {"figure": "predictor", "anna": "network", "ben": "-"},
-        {"figure": "network val aperture correlation", "anna": "0.510", "ben": "-"},
+        {"figure": "predictor", "anna (quick)": "network", "ben (quick)": "-"},
+        {"figure": "network val aperture correlation", "anna (quick)": "0.510", "ben (quick)": "-"},
     ]
     assert quality == [
         {"metric": "PSNR ↑", "unit": "dB", "region": "mouth", "anna (quick)": "30.13", "ben (quick)": "-"},

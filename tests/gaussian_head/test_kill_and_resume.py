@@ -47,5 +47,5 @@ def test_killed_in_each_stage_and_continued(tiny_subject, tmp_path):
     assert ended.stdout.strip().endswith(str(run))
     never = tmp_path / "never killed"
     assert train(tiny_subject, never, "never").returncode == 0
-    assert len(checkpoints(never)) == 4 * 3 + 7
+    assert len(checkpoints(never)) == 4 * 3 + 8
     assert checkpoints(run) == checkpoints(never)

@@ -51,6 +51,18 @@ def test_all_stages_then_a_driver_and_figures(tiny_subject, tmp_path, capsys):
     assert json.loads((options.out / "timing.json").read_text()) == timing  # nothing was done
 
 
+@pytest.mark.parametrize("condition", ["audio", "both"])
+def test_a_head_may_hear(tiny_subject, tmp_path, capsys, condition):
+    options = TrainOptions("all", tiny_subject, tmp_path / "run", condition=condition)
+    train(options)
+    checkpoint = find_checkpoint(options.out / "fuse")
+    assert checkpoint.document["config"]["head"]["condition"] == condition
+    assert checkpoint.load_head().config.audio_features == "mel"
+    line = failure(capsys, replace(options, condition="landmarks"))
+    assert "other options" in line
+    assert "another --out" in line
+
+
 def test_stages_one_by_one(tiny_subject, tmp_path):
     run = tmp_path / "run"
     train(TrainOptions("mouth", tiny_subject, run))

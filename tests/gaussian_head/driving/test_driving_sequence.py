@@ -12,9 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gaussian_head.data.subject import Subject
+from gaussian_head.driving.features import load_features
 from gaussian_head.driving.ping_pong import ping_pong
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.errors import UserError
+from gaussian_head.model.audio_code import audio_windows
 
 
 @pytest.fixture
@@ -123,3 +125,36 @@ def test_ping_pong_reaches_far_and_turns_smoothly() -> None:
 
 def test_ping_pong_of_one_frame_stands_still() -> None:
     assert torch.equal(ping_pong(1, 5), torch.zeros(5))
+
+
+@pytest.fixture
+def heard(tiny_subject: Path) -> DrivingSequence:
+    return DrivingSequence.from_subject(Subject(tiny_subject, 64), list(range(10, 40)), "mel")
+
+
+def test_sound_comes_along_where_it_is_wanted(tracked: DrivingSequence, heard: DrivingSequence, tiny_subject: Path):
+    assert tracked.audio is None
+    features = load_features(Subject(tiny_subject, 64), "mel")
+    assert torch.equal(heard.audio, audio_windows(features)[10:40])  # of the whole recording: nothing ends at the cut
+    assert torch.equal(heard.frame(3)[4], heard.audio[3])
+    assert tracked.frame(3)[4] is None
+
+
+def test_sound_is_saved_joined_and_kept_with_another_face(heard: DrivingSequence, tmp_path: Path) -> None:
+    heard.save(tmp_path / "heard.safetensors")
+    with safe_open(tmp_path / "heard.safetensors", framework="pt") as file:
+        assert file.metadata()["format"] == "driving-sequence-3"
+    assert torch.equal(DrivingSequence.load(tmp_path / "heard.safetensors").audio, heard.audio)
+    pieces = [replace(heard, **{k: v[part] for k, v in heard.parts().items()}) for part in (slice(7), slice(7, None))]
+    assert torch.equal(DrivingSequence.join(pieces).audio, heard.audio)
+    assert torch.equal(heard.with_landmarks(heard.landmarks + 1).audio, heard.audio)
+    with pytest.raises((UserError, TypeError), match="audio"):
+        replace(heard, audio=heard.audio[1:])
+
+
+def test_between_frames_the_nearer_one_is_heard(heard: DrivingSequence) -> None:
+    mixed = heard.blended(torch.tensor([3, 3]), torch.tensor([12, 12]), torch.tensor([0.25, 0.75]))
+    assert torch.equal(mixed.audio, heard.audio[[3, 12]])
+    slow = heard.stretched(torch.tensor([0.0, 0.4, 0.6, 28.9, 29.0]))
+    assert torch.equal(slow.audio, heard.audio[[0, 0, 1, 29, 29]])
+    assert slow.frame_index.tolist() == [10, 10, 11, 39, 39]

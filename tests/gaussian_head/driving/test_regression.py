@@ -16,9 +16,9 @@ from gaussian_head.driving.features import load_features
 from gaussian_head.driving.regression import SpeechRegression, fit_speech_regression, stack_context
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import SpeechDriver
-from gaussian_head.driving.speech_points import speech_weights
 from gaussian_head.errors import UserError
 from gaussian_head.geometry import landmarks as face
+from gaussian_head.geometry.speech_points import speech_weights
 from gaussian_head.media.audio import load_audio
 from gaussian_head.media.mel import SILENCE
 

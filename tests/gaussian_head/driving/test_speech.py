@@ -18,6 +18,7 @@ from gaussian_head.driving.upper_face import BLINK_UNIT
 from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import INNER_LIPS, LEFT_BROW, mouth_aperture
 from gaussian_head.media.audio import load_audio, write_wav
+from gaussian_head.model.audio_code import audio_windows
 
 HZ = 16_000
 TEN_MINUTES = 15_000
@@ -49,6 +50,24 @@ def test_pieces_are_the_same_as_the_whole(driver: SpeechDriver, speech: np.ndarr
     assert len(whole) == len(features)
     for name, part in whole.parts().items():
         assert torch.allclose(part.double(), pieces.parts()[name].double(), rtol=0, atol=1e-7), name
+
+
+@pytest.mark.parametrize("chunk", [7, CHUNK])
+def test_a_head_that_hears_is_given_the_new_sound_across_pieces(
+    driver: SpeechDriver, speech: np.ndarray, chunk: int
+) -> None:
+    features = driver.hear(speech)
+    hearing = replace(driver, head_hears="mel")
+    pieces = DrivingSequence.join(list(hearing.perform(features, speech, chunk=chunk)))
+    assert torch.equal(pieces.audio, audio_windows(features))
+    assert driver.drive(features, speech).audio is None
+    for name, part in driver.drive(features, speech).parts().items():
+        assert torch.allclose(part.double(), pieces.parts()[name].double(), rtol=0, atol=1e-7), name
+
+
+def test_a_head_that_hears_otherwise_than_the_predictor_is_refused(driver: SpeechDriver) -> None:
+    with pytest.raises(UserError, match="the head hears hubert features, but its landmarks are predicted from mel"):
+        replace(driver, head_hears="hubert")
 
 
 def test_seed_decides(driver: SpeechDriver, speech: np.ndarray) -> None:

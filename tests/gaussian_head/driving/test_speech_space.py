@@ -10,10 +10,10 @@ import pytest
 
 from gaussian_head.data.subject import Subject
 from gaussian_head.driving.regression import SpeechRegression, fit_speech_regression
-from gaussian_head.driving.speech_points import lip_error_mm
 from gaussian_head.driving.speech_space import CLAMP_SIGMAS, SpeechSpace, common_basis
 from gaussian_head.errors import UserError
 from gaussian_head.geometry import landmarks as face
+from gaussian_head.geometry.speech_points import lip_error_mm
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gaussian_head.geometry.landmarks import INNER_LIPS
-from gaussian_head.model.head import JAW_POINTS, Deformed, Head
+from gaussian_head.model.head import JAW_POINTS, LIPS, Deformed, Head
 from gaussian_head.model.landmark_space import Condition
 
 
@@ -98,7 +98,7 @@ def test_lower_teeth_follow_the_jaw_and_upper_teeth_stay(tiny_head):
 
 def test_the_skin_around_does_not_pull_the_mouth(head):
     displacement = torch.full((478, 3), 0.01)
-    displacement[list(JAW_POINTS)] = 0
+    displacement[[*JAW_POINTS, *LIPS]] = 0
     pulled = head.mouth.deform(head.mouth.prepare(), condition(head, displacement))
     assert_same(pulled, head.mouth.deform(head.mouth.prepare(), still(head)))
 

@@ -181,7 +181,7 @@ def test_half_a_frame_is_what_a_half_sized_camera_sees(subject, fresh):
     assert half.image.shape == (3, eye.half().height, eye.half().width)
     corner = frame.image[:, :2, :2].float().mean((1, 2))
     assert torch.allclose(half.image[:, 0, 0].float(), corner, atol=0.51)
-    deformed = fresh.face.deform(fresh.face.prepare(), make("face", fresh, subject)._condition(0))
+    deformed = fresh.face.deform(fresh.face.prepare(), make("face", fresh, subject).condition(0))
     wide = render_branch(deformed, eye).alpha
     small = render_branch(deformed, eye.half()).alpha
     apart = (torch.nn.functional.avg_pool2d(wide, 2) - small).abs().mean()
