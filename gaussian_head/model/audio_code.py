@@ -60,10 +60,10 @@ def audio_windows(
         stop: One after the last; None: all.
 
     Returns:
-        A view, without copies, of a float32 tensor.
+        Overlapping views of one float32 copy.
     """
     stop = len(features) if stop is None else stop
     first, last = max(0, start - PAST), min(len(features), stop + AHEAD)
-    heard = torch.from_numpy(np.asarray(features[first:last], np.float32))
+    heard = torch.from_numpy(np.array(features[first:last], np.float32))
     heard = pad(heard, (0, 0, 0, 0, PAST - (start - first), AHEAD - (last - stop)))
     return heard.unfold(0, WINDOW, 1).movedim(-1, 1)
