@@ -51,8 +51,8 @@ def test_every_command_gives_it_the_sound(runs: dict[str, Path], tiny_subject: P
     rows = json.loads((run / "report.json").read_text())["rows"]
     psnr = {row: rows[row]["figures"]["psnr"]["full"]["value"] for row in ("oracle", "predicted")}
     given = {row: rows[row]["from_ground_truth"] for row in psnr}
-    if condition == "audio":  # lips are never taken from anywhere but the sound
-        assert psnr["oracle"] == psnr["predicted"]
+    if condition == "audio":  # lips are never taken from anywhere but the sound; of the cheeks a rest is
+        assert psnr["oracle"] == pytest.approx(psnr["predicted"], abs=0.1)
         assert "landmarks" not in given["oracle"]
     else:
         assert psnr["oracle"] != psnr["predicted"]
