@@ -66,7 +66,7 @@ def test_another_sound_moves_an_audio_head(runs: dict[str, Path], tiny_subject: 
         np.save(tmp_path / f"{name}.npy", features)
         out = tmp_path / f"{name}.mp4"
         synthesize(SynthesizeOptions(
-            tiny_subject, runs["audio"], audio=tmp_path / f"{name}.npy", pose="still", blink_rate=0, out=out
+            tiny_subject, runs["audio"], audio=tmp_path / f"{name}.npy", pose="still", blink_rate=0.0, out=out
         ))  # fmt: skip
         shown.append(pictures(out))
     assert shown[0].shape == shown[1].shape

@@ -60,6 +60,12 @@ def test_pieces_are_cut_from_the_whole(chunk):
     assert torch.equal(torch.cat(pieces), audio_windows(features))
 
 
+def test_features_that_may_not_be_written_to_are_cut_as_well():
+    features = np.zeros((11, 2, 3), np.float32)
+    features.flags.writeable = False  # as windows of a mel spectrogram are
+    assert audio_windows(features, 4, 5).shape == (1, 8, 2, 3)
+
+
 def test_windows_of_long_sound_take_no_memory_of_their_own():
     features = np.zeros((1000, 2, 3), np.float32)
     assert audio_windows(features).untyped_storage().nbytes() <= 1007 * 6 * 4
