@@ -22,7 +22,7 @@ from gaussian_head.render.view import Eye, HeadRenderer
 
 @dataclass
 class RenderClock:
-    """How long rendering itself took: deforming, rasterizing, compositing; no files, no encoding.
+    """How long rendering the head took: deforming, rasterizing, compositing; no files, no encoding, no torso.
 
     A clip's first frame does not count: it pays for loading libraries.
     """

@@ -22,7 +22,7 @@ from gaussian_head.render.torso import TorsoRenderer, torso_eye
 from gaussian_head.render.view import Eye, render_branch
 from gaussian_head.training.losses import dilate, erode, masked_mean, photometric
 from gaussian_head.training.stage import Learned, RateConfig, Stage, StageConfig, View
-from gaussian_head.training.torso_start import map_torso
+from gaussian_head.training.torso_start import TorsoMap
 
 ROWS_ABOVE = 16
 """Rows of the picture looked at above the torso, px."""
@@ -53,13 +53,14 @@ class TorsoStage(Stage):
     part = "torso"
 
     def __init__(
-        self, torso: Torso, subject: Subject, config: TorsoConfig, seed: int, rasterizer: Rasterizer
+        self, torso: Torso, subject: Subject, shown: TorsoMap, config: TorsoConfig, seed: int, rasterizer: Rasterizer
     ) -> None:  # fmt: skip
         """Find the part of the picture where the torso can be.
 
         Args:
             torso: What learns, on the device of the subject's pictures.
             subject: The person.
+            shown: Where its torso is.
             config: Options.
             seed: Of every draw.
             rasterizer: Draws the Gaussians.
@@ -68,7 +69,6 @@ class TorsoStage(Stage):
         self.torso, self.subject, self.config, self.rasterizer = torso, subject, config, rasterizer
         measure = np.zeros(len(subject.train))
         self.sampler = FrameSampler(subject.train, measure, CurriculumConfig(every=0), config.steps, seed)
-        shown = map_torso(subject)
         self.top = max(0, int(np.flatnonzero(shown.alpha.max(1) > 0.3)[0]) - ROWS_ABOVE) // 2 * 2
         device = torso.viewmat.device
         scene = resize(own_scene(subject.layout), subject.width, subject.height)

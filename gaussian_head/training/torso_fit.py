@@ -15,7 +15,7 @@ from gaussian_head.render.rasterizers import choose_rasterizer
 from gaussian_head.training.fit import check_same_run, tell_run
 from gaussian_head.training.presets import FitConfig
 from gaussian_head.training.torso import TorsoStage
-from gaussian_head.training.torso_start import create_torso
+from gaussian_head.training.torso_start import create_torso, map_torso
 from gaussian_head.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def fit_torso(
         device: Where to train.
 
     Returns:
-        Whether there was anything left to do.
+        Whether there was anything left to do, and a torso to do it with.
 
     Raises:
         UserError: The run folder holds a run of other options or of another subject, or the rasterizer is missing.
@@ -45,14 +45,19 @@ def fit_torso(
     options = {"size": config.size, "seed": config.seed, "rasterizer": config.rasterizer} | to_json(config.torso)
     document = tell_run(STAGE, preset, subject.layout.subject, options)
     checkpoint = find_checkpoint(run / STAGE)
-    if checkpoint is None:
-        torso = create_torso(subject, TorsoModelConfig(config.torso.gaussians), config.seed)
-    else:
+    if checkpoint is not None:
         check_same_run(checkpoint.document, document, run / STAGE)
         if checkpoint.step >= config.torso.steps:
             logger.info("%s: up to date (%d steps)", STAGE, checkpoint.step)
             return False
+    shown = map_torso(subject)
+    if not shown.alpha.any():
+        logger.warning("%s: no picture shows a torso; the stage is left out.", subject.layout.torso_image(0).parent)
+        return False
+    if checkpoint is None:
+        torso = create_torso(subject, shown, TorsoModelConfig(config.torso.gaussians), config.seed)
+    else:
         torso = checkpoint.load_torso()
     torso = torso.to(device or torch.device("cpu"))
-    trainer.fit(TorsoStage(torso, subject, config.torso, config.seed, rasterizer), document)
+    trainer.fit(TorsoStage(torso, subject, shown, config.torso, config.seed, rasterizer), document)
     return True

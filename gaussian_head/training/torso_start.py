@@ -49,7 +49,10 @@ class TorsoMap(NamedTuple):
 
 
 def map_torso(subject: Subject) -> TorsoMap:
-    """Average the torso's pictures over the training frames, and continue the neck under the head."""
+    """Average the torso's pictures over the training frames, and continue the neck under the head.
+
+    Without any torso in the pictures the coverage is 0 everywhere.
+    """
     height, width = subject.height, subject.width
     frames = [subject.train[i] for i in np.linspace(0, len(subject.train) - 1, VIEWS).round().astype(int)]
     total, seen, covered = np.zeros((height, width, 4), np.float32), np.zeros((height, width)), 0.0
@@ -62,7 +65,7 @@ def map_torso(subject: Subject) -> TorsoMap:
         covered = covered + (head > 0.5)
     chin, up, size = _face_axes(subject)
     below = (np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1) + 0.5 - chin) @ -up > 0
-    hull = _hull(chin, up, size, width, height) & (covered >= HIDDEN_SHARE * len(frames))
+    hull = _hull(chin, up, size, width, height) & (covered >= HIDDEN_SHARE * len(frames)) & bool(total.any())
     alpha = total[..., 3] / len(frames)
     # What a picture of the torso continues above the chin, where no frame shows it, is cut to the neck's hull.
     alpha = np.where((seen > 0) | (below & (alpha > 0.5)), alpha, 0.0)
@@ -70,17 +73,18 @@ def map_torso(subject: Subject) -> TorsoMap:
     return TorsoMap(color, np.where(hull, 1.0, alpha).astype(np.float32), hull)
 
 
-def create_torso(subject: Subject, config: TorsoModelConfig, seed: int) -> Torso:
+def create_torso(subject: Subject, shown: TorsoMap, config: TorsoModelConfig, seed: int) -> Torso:
     """Make a torso that looks like the mean of the torso's pictures in the most usual pose.
 
     Args:
         subject: The person.
+        shown: Its torso, which must cover something.
         config: Its `gaussians` is about how many; the torso has its own exact number.
         seed: Of the networks' weights.
     """
     torch.manual_seed(seed)
     usual = usual_frame(subject)
-    points, colors, alpha = sample_torso(subject, map_torso(subject), usual, config.gaussians)
+    points, colors, alpha = sample_torso(subject, shown, usual, config.gaussians)
     gaussians = Gaussians.from_points(
         torch.from_numpy(points).float(), torch.from_numpy(colors).float(), sh_degree=0, opacity=0.9
     )
@@ -164,7 +168,7 @@ def _continued(total: Float[np.ndarray, "H W 4"], blur_px: float) -> Float[np.nd
     """Return mean colours; where no picture shows any, those of the nearest that does, blurred."""
     known = total[..., 3] > 0.3 * VIEWS
     if not known.any():
-        known = total[..., 3] >= total[..., 3].max()
+        known = total[..., 3] >= total[..., 3].max()  # shown by a few frames, or by none
     color = total[..., :3] / np.maximum(total[..., 3:], 1e-4)
     nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
     filled = color[tuple(nearest)]

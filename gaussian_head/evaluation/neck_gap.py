@@ -1,0 +1,88 @@
+"""Does the background show between head and torso when the head turns farther than the footage? Ours.
+
+No footage tells what a novel pose looks like, so nothing is compared: what is seen through the neck is counted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from torch import Tensor
+
+from gaussian_head.driving.sequence import DrivingSequence
+from gaussian_head.geometry.cameras import project
+from gaussian_head.geometry.landmarks import CHIN, FOREHEAD_TOP, JAW_LINE
+from gaussian_head.geometry.rotations import matrix_from_rotvec
+from gaussian_head.media.image import fill_polygon
+from gaussian_head.model.head import Head
+from gaussian_head.render.backdrop import Behind
+from gaussian_head.render.view import Eye, HeadRenderer
+
+HALF_WIDTH, ABOVE, BELOW = 0.20, 0.15, 0.12
+"""Of the neck looked at: to the chin's sides, above and below the chin, in heights of the face."""
+NECK_PIVOT_M = (0.0, -0.05, -0.08)
+"""Where the head turns, in its own frame: about the upper end of the spine."""
+
+
+def turned(
+    viewmat: Float[Tensor, "4 4"], pitch_deg: float, yaw_deg: float, pivot_m: tuple[float, float, float] = NECK_PIVOT_M
+) -> Float[Tensor, "4 4"]:
+    """Turn the head of a pose (world to camera) about a point of its own frame.
+
+    Args:
+        viewmat: The pose before.
+        pitch_deg: Positive: the head nods down (about x).
+        yaw_deg: Positive: the face turns to the subject's left (about y).
+        pivot_m: What stays where it is, metres.
+    """
+    turn, pivot = torch.eye(4).to(viewmat), torch.tensor(pivot_m).to(viewmat)
+    angles = torch.tensor([pitch_deg, yaw_deg, 0.0], dtype=torch.float64).deg2rad()
+    turn[:3, :3] = matrix_from_rotvec(angles).to(viewmat)
+    turn[:3, 3] = pivot - turn[:3, :3] @ pivot
+    return viewmat @ turn
+
+
+@torch.no_grad()
+def neck_gap(head: Head, sequence: DrivingSequence, backdrop: Behind) -> list[float]:
+    """Measure how much of the neck is missing.
+
+    Args:
+        head: A trained head.
+        sequence: Its poses; any.
+        backdrop: A torso without a scene (transparent).
+
+    Returns:
+        For each frame, the share of the neck's area (`neck_area`) through which one looks: the mean of 1 - coverage
+        of head and torso together, 0..1; NaN where the area is outside the picture.
+    """
+    render = HeadRenderer(head)
+    gaps = []
+    for i in range(len(sequence)):
+        viewmat, size = sequence.viewmats[i], (sequence.width, sequence.height)
+        condition = head.space.condition(sequence.landmarks[i], sequence.action_units[i], sequence.hair[i], viewmat)
+        head_alpha = render(condition, Eye(viewmat, sequence.K, *size)).alpha[0].cpu().numpy()
+        open_share = (1 - head_alpha) * (1 - backdrop(sequence, i).alpha[0].cpu().numpy())
+        points, _ = project(sequence.landmarks[i].double().numpy(), viewmat.double().numpy(),
+                            sequence.K.double().numpy())  # fmt: skip
+        area = neck_area(points, *size)
+        gaps.append(float(open_share[area].mean()) if area.any() else float("nan"))
+    return gaps
+
+
+def neck_area(points: Float[ndarray, "478 2"], width: int, height: int) -> Bool[ndarray, "H W"]:
+    """Mark where a neck must be: beside and below the chin, between the jaw line and a little under it.
+
+    Args:
+        points: Projected landmarks, px.
+        width: Of the picture, px.
+        height: Likewise.
+    """
+    size = np.linalg.norm(points[FOREHEAD_TOP] - points[CHIN])
+    up = (points[FOREHEAD_TOP] - points[CHIN]) / size
+    right = np.array([-up[1], up[0]])
+    jaw = points[JAW_LINE]
+    aside, above = (jaw - points[CHIN]) @ right / size, (jaw - points[CHIN]) @ up / size
+    line = jaw[(np.abs(aside) < HALF_WIDTH) & (above < ABOVE)]
+    return fill_polygon(np.concatenate([line, (line - BELOW * size * up)[::-1]]), width, height)
