@@ -9,12 +9,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from torch import Tensor
 
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.geometry.cameras import project
 from gaussian_head.geometry.landmarks import CHIN, FOREHEAD_TOP, JAW_LINE
-from gaussian_head.geometry.rotations import matrix_from_rotvec
 from gaussian_head.media.image import fill_polygon
 from gaussian_head.model.head import Head
 from gaussian_head.render.backdrop import Behind
@@ -22,26 +20,6 @@ from gaussian_head.render.view import Eye, HeadRenderer
 
 HALF_WIDTH, ABOVE, BELOW = 0.20, 0.15, 0.12
 """Of the neck looked at: to the chin's sides, above and below the chin, in heights of the face."""
-NECK_PIVOT_M = (0.0, -0.05, -0.08)
-"""Where the head turns, in its own frame: about the upper end of the spine."""
-
-
-def turned(
-    viewmat: Float[Tensor, "4 4"], pitch_deg: float, yaw_deg: float, pivot_m: tuple[float, float, float] = NECK_PIVOT_M
-) -> Float[Tensor, "4 4"]:
-    """Turn the head of a pose (world to camera) about a point of its own frame.
-
-    Args:
-        viewmat: The pose before.
-        pitch_deg: Positive: the head nods down (about x).
-        yaw_deg: Positive: the face turns to the subject's left (about y).
-        pivot_m: What stays where it is, metres.
-    """
-    turn, pivot = torch.eye(4).to(viewmat), torch.tensor(pivot_m).to(viewmat)
-    angles = torch.tensor([pitch_deg, yaw_deg, 0.0], dtype=torch.float64).deg2rad()
-    turn[:3, :3] = matrix_from_rotvec(angles).to(viewmat)
-    turn[:3, 3] = pivot - turn[:3, :3] @ pivot
-    return viewmat @ turn
 
 
 @torch.no_grad()

@@ -20,7 +20,8 @@ from gaussian_head.model.landmark_space import CODE_LIMIT, LEAST_POSE_SPREAD, ME
 from gaussian_head.model.motion import MotionField
 
 POSE_NUMBERS = 6
-OUTPUTS = 13  # position 3, quaternion 4, log-scale 3, colour 3
+FREE = (1.0,) * 3 + (0.0,) * 7 + (1.0,) * 3
+"""What the field changes: positions and colours. What swells behind the head would swell past it in another pose."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Torso(nn.Module):
         super().__init__()
         self.config = config
         self.gaussians = gaussians
-        self.field = MotionField(POSE_NUMBERS, OUTPUTS, config.resolutions, config.hidden, config.bound_m)
+        self.field = MotionField(POSE_NUMBERS, len(FREE), config.resolutions, config.hidden, config.bound_m)
+        self.register_buffer("free", torch.tensor(FREE), persistent=False)
         self.register_buffer("viewmat", torch.eye(4))
         self.register_buffer("pose_mean", torch.zeros(POSE_NUMBERS))
         self.register_buffer("pose_spread", torch.ones(POSE_NUMBERS))
@@ -103,7 +105,7 @@ class Torso(nn.Module):
         carried = means @ motion[:3, :3].T + motion[:3, 3] - means
         own = torch.arange(len(g), device=means.device)[:, None]
         carriers = [Carrier(own, means.new_ones(len(g), 1), carried)]
-        responses = [(self.field.expression(condition.code), None)]
+        responses = [(self.field.expression(condition.code) * self.free, None)]
         stored = (g.means, g.quats, g.log_scales, g.sh0, g.shN)
         moved = deform(*stored, prepared.regions, prepared.gates, carriers, responses, POSITION_SCALE)
         return Deformed(moved.means, moved.quats, moved.scales, prepared.opacities, moved.sh, moved.change)

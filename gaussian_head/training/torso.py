@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool2d
 
 from gaussian_head.data.sampler import CurriculumConfig, FrameSampler
 from gaussian_head.data.subject import Frame, Subject
+from gaussian_head.geometry.rotations import turned
 from gaussian_head.media.image import resize
 from gaussian_head.model.gaussians import Gaussians
 from gaussian_head.model.torso import Torso
@@ -20,10 +21,13 @@ from gaussian_head.render.composite import over
 from gaussian_head.render.rasterizers import Rasterizer
 from gaussian_head.render.torso import TorsoRenderer, torso_eye
 from gaussian_head.render.view import Eye, render_branch
-from gaussian_head.training.losses import dilate, erode, masked_mean, photometric
+from gaussian_head.training.losses import coverage, dilate, erode, masked_mean, photometric
 from gaussian_head.training.stage import Learned, RateConfig, Stage, StageConfig, View
 from gaussian_head.training.torso_start import TorsoMap
 
+INSIDE, OUTSIDE = 0.04, 0.12
+"""Pixels this far (in picture widths) inside of the usual torso's outline are covered in any pose, those this far
+outside in none."""
 ROWS_ABOVE = 16
 """Rows of the picture looked at above the torso, px."""
 
@@ -41,6 +45,10 @@ class TorsoConfig(StageConfig):
     """Weight of the field's mean absolute output."""
     coarse_share: float = 0.6
     """Share of the steps, the first ones, that look at pictures of half the size: three times as fast."""
+    turn_every: int = 4
+    """One step in this many looks for holes in a pose that no frame has."""
+    turn_deg: tuple[float, float] = (15.0, 20.0)
+    """Largest pitch and yaw by which such a pose is turned away from a frame's."""
     code_noise: float = 0.1
     """Standard deviation of noise on the pose code, in its standard deviations."""
     rates: RateConfig = field(default_factory=lambda: RateConfig(means=5e-5, log_scales=3e-3, opacity_logits=1e-2))
@@ -76,6 +84,10 @@ class TorsoStage(Stage):
         hidden = torch.from_numpy(np.uint8(255 * shown.hidden_neck))[None].to(device)
         self.whole_scene = scene / 255
         self.scene = self.whole_scene[:, self.top :]
+        covered = torch.from_numpy(np.uint8(255 * (shown.alpha > 0.9)))[None].to(device)
+        anywhere = torch.from_numpy(np.uint8(255 * (shown.alpha > 0)))[None].to(device)
+        self.inside = erode(covered, max(1, round(INSIDE * subject.width)))[:, self.top :] / 255
+        self.outside = 1 - dilate(anywhere, max(1, round(OUTSIDE * subject.width)))[:, self.top :] / 255
         self.hidden_neck = erode(hidden, max(1, subject.width // 128))[:, self.top :] / 255
 
     @property
@@ -100,7 +112,9 @@ class TorsoStage(Stage):
         return learned
 
     def view(self, step: int) -> View:
-        """The visible torso over the static background, and coverage of the neck under the head."""
+        """The visible torso over the static background and the neck under the head; or a turned head's torso."""
+        if step % self.config.turn_every == self.config.turn_every - 1:
+            return self._turned_view(step)
         k = self.sampler.draw(step)
         frame = self.subject.frame(k)
         self.subject.prefetch(self.sampler.draw(step + 1))
@@ -116,14 +130,25 @@ class TorsoStage(Stage):
         condition = condition._replace(code=condition.code + config.code_noise * noise)
         deformed = torso.deform(torso.prepare(), condition)
         view = render_branch(deformed, eye, rasterizer=self.rasterizer)
-        coverage = masked_mean((view.alpha - matte).abs(), visible)
-        coverage = coverage + masked_mean(1 - view.alpha, hidden * (1 - visible))
+        wrong = masked_mean((view.alpha - matte).abs(), visible) + masked_mean(1 - view.alpha, hidden * (1 - visible))
+        picture = over(view.color, view.alpha, scene)
+        target = torch.lerp(picture.detach(), image, visible)  # the windows of SSIM look over the head's edge
         losses = {
-            "color": photometric(over(view.color, view.alpha, scene), image, visible),
-            "coverage": config.coverage_weight * coverage,
+            "color": photometric(picture, target, visible),
+            "coverage": config.coverage_weight * wrong,
             "motion": config.motion_weight * deformed.change.abs().mean(),
         }
         return View(losses, radii=view.radii)
+
+    def _turned_view(self, step: int) -> View:
+        """Whatever the pose, nothing tears between what follows the head and what stays, and nothing strays."""
+        torso = self.torso
+        pitch, yaw = (torch.rand(2, generator=self._generator(step)) * 2 - 1) * torch.tensor(self.config.turn_deg)
+        pose = turned(self.subject.viewmats[self.sampler.draw(step)], float(pitch), float(yaw))
+        deformed = torso.deform(torso.prepare(), torso.condition(pose))
+        view = render_branch(deformed, self.eye.half(), rasterizer=self.rasterizer)
+        turned_coverage = coverage(view.alpha, avg_pool2d(self.inside, 2), avg_pool2d(self.outside, 2))
+        return View({"turned": self.config.coverage_weight * turned_coverage}, radii=view.radii)
 
     def figures(self) -> dict[str, float | int]:
         """The number of Gaussians."""
