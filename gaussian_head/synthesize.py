@@ -39,8 +39,8 @@ from gaussian_head.progress import track
 from gaussian_head.render.backdrop import Backdrop, Behind, own_scene
 from gaussian_head.render.clip import RenderClock, render_clip
 from gaussian_head.render.rasterizers import Rasterizer, RasterizerName, choose_rasterizer
-from gaussian_head.render.torso import TorsoBackdrop
-from gaussian_head.render.trained import has_torso, load_torso, load_trained
+from gaussian_head.render.torso import torso_backdrop
+from gaussian_head.render.trained import has_torso, load_trained
 
 logger = logging.getLogger(__name__)
 
@@ -195,12 +195,11 @@ def choose_backdrop(
     scene = None
     if not options.alpha:
         scene = read_rgb(options.background) if options.background else own_scene(subject.layout)
-    tracked = options.pose in ("walk", "still")
-    source = options.torso or ("footage" if tracked or not has_torso(options.model) else "model")
+    own_poses = options.pose not in ("walk", "still")
+    source = options.torso or ("model" if own_poses and has_torso(options.model) else "footage")
     if source == "footage":
         return Backdrop(subject.layout, subject.width, subject.height, scene)
-    torso = load_torso(options.model, subject.layout).to(device)
-    return TorsoBackdrop(torso, subject.width, subject.height, scene, rasterizer)
+    return torso_backdrop(options.model, subject, device, scene, rasterizer)
 
 
 def choose_sound(options: SynthesizeOptions, subject: Subject, scratch: Path) -> Path | None:

@@ -5,6 +5,8 @@ No footage tells what a novel pose looks like, so nothing is compared: what is s
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
@@ -13,13 +15,23 @@ from numpy import ndarray
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.geometry.cameras import project
 from gaussian_head.geometry.landmarks import CHIN, FOREHEAD_TOP, JAW_LINE
+from gaussian_head.geometry.rotations import turned
 from gaussian_head.media.image import fill_polygon
 from gaussian_head.model.head import Head
 from gaussian_head.render.backdrop import Behind
 from gaussian_head.render.view import Eye, HeadRenderer
 
+TURNS_DEG = ((0.0, 20.0), (0.0, -20.0), (15.0, 0.0), (-15.0, 0.0), (-10.0, 15.0), (-10.0, -15.0))
+"""Pitch (positive: nods down) and yaw by which a head is turned beyond what footage shows."""
 HALF_WIDTH, ABOVE, BELOW = 0.20, 0.15, 0.12
 """Of the neck looked at: to the chin's sides, above and below the chin, in heights of the face."""
+
+
+def turn_head(motion: DrivingSequence) -> DrivingSequence:
+    """Return one frame's motion (a sequence of one) in each of the poses TURNS_DEG."""
+    repeated = {name: part.repeat_interleave(len(TURNS_DEG), 0) for name, part in motion.parts().items()}
+    poses = [turned(motion.viewmats[0], *turn) for turn in TURNS_DEG]
+    return replace(motion, **repeated | {"viewmats": torch.stack(poses)})
 
 
 @torch.no_grad()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from cuda_ext import Rasterization, rasterize
+from gaussian_head.data.subject import Subject
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.model.torso import Torso
 from gaussian_head.render.backdrop import Layer, cover
 from gaussian_head.render.composite import over
 from gaussian_head.render.rasterizers import Rasterizer
+from gaussian_head.render.trained import load_torso
 from gaussian_head.render.view import Eye, render_branch
 
 
@@ -75,3 +79,23 @@ class TorsoBackdrop:
         if self._scene is None:
             return Layer(view.color, view.alpha, opaque=False)
         return Layer(over(view.color, view.alpha, self._scene), torch.ones_like(view.alpha), opaque=True)
+
+
+def torso_backdrop(
+    run: Path, subject: Subject, device: torch.device, scene: UInt8[np.ndarray, "h w 3"] | None = None,
+    rasterizer: Rasterizer = rasterize,
+) -> TorsoBackdrop:  # fmt: skip
+    """Load a run's torso as what stands behind the head, at the subject's size.
+
+    Args:
+        run: The run folder.
+        subject: The person.
+        device: Where to draw.
+        scene: What is behind the torso (`own_scene` is the subject's own); None: nothing.
+        rasterizer: Draws the Gaussians.
+
+    Raises:
+        UserError: The run has no torso of this person (`load_torso`).
+    """
+    torso = load_torso(run, subject.layout).to(device)
+    return TorsoBackdrop(torso, subject.width, subject.height, scene, rasterizer)

@@ -17,8 +17,7 @@ from gaussian_head.data.layout import SubjectLayout
 from gaussian_head.data.subject import Subject
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.errors import UserError
-from gaussian_head.evaluation.neck_gap import neck_gap
-from gaussian_head.geometry.rotations import turned
+from gaussian_head.evaluation.neck_gap import TURNS_DEG, neck_gap, turn_head
 from gaussian_head.media.image import write_png
 from gaussian_head.model.checkpoint import find_checkpoint
 from gaussian_head.model.head import Head
@@ -127,12 +126,9 @@ def test_no_background_shows_at_the_neck_of_a_head_turned_beyond_the_footage(
     bare = copy.deepcopy(tiny_head)
     gaussians = bare.face.gaussians
     gaussians.opacity_logits.data[gaussians.means[:, 1] < -0.098] = -9.0  # nothing below the chin
-    usual = usual_frame(subject)
-    turns = [(0.0, 15.0), (0.0, -15.0), (12.0, 0.0), (-15.0, 0.0), (-10.0, 12.0)]
-    motion = DrivingSequence.from_subject(subject, [usual] * len(turns))
-    poses = torch.stack([turned(subject.viewmats[usual], *turn) for turn in turns])
-    poses[:, 1, 3] -= 0.02  # and lifted, metres
-    motion = replace(motion, viewmats=poses)
+    motion = turn_head(DrivingSequence.from_subject(subject, [usual_frame(subject)]))
+    motion.viewmats[:, 1, 3] -= 0.02  # and lifted, metres
+    assert len(motion) == len(TURNS_DEG)
     gaps = [
         neck_gap(bare, motion, backdrop)
         for backdrop in (TorsoBackdrop(torso, 64, 64, None), Backdrop(subject.layout, 64, 64, None))
