@@ -77,8 +77,8 @@ class SynthesizeOptions:
     gaze: Gaze = "footage"
     """With --audio: eyes look where they do in the footage, or into the camera."""
     torso: Literal["footage", "model"] | None = None
-    """Neck and shoulders from the footage's pictures, or drawn by the model to go with the head's pose. Default: model
-    where --pose names a track and the run has a torso, else footage."""
+    """Neck and shoulders: the footage's pictures, or drawn to go with the head's pose. Default: model where --pose is a
+    track and the run has stage torso, else footage."""
     alpha: bool = False
     """Write RGBA pictures, head and torso without background, into a folder."""
     background: Path | None = None
