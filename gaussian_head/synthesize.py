@@ -1,7 +1,8 @@
 """Command: let a trained head speak.
 
 python -m gaussian_head.synthesize -S data/<ID> -M output/<name> [--eval | --use_train] [--audio x.wav|x.npy]
-    [--pose walk|still|TRACK] [--seed N] [--blink-rate N] [--mouth-gain X] [--brow-gain X] [--gaze footage|camera]
+    [--pose walk|still|TRACK] [--torso footage|model] [--seed N] [--blink-rate N] [--mouth-gain X] [--brow-gain X]
+    [--gaze footage|camera]
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
+import torch
 import tyro
 
 from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
@@ -34,10 +36,11 @@ from gaussian_head.media.files import replacing_folder
 from gaussian_head.media.image import read_rgb, write_png
 from gaussian_head.media.video import VideoWriter
 from gaussian_head.progress import track
-from gaussian_head.render.backdrop import Backdrop, own_scene
+from gaussian_head.render.backdrop import Backdrop, Behind, own_scene
 from gaussian_head.render.clip import RenderClock, render_clip
-from gaussian_head.render.rasterizers import RasterizerName, choose_rasterizer
-from gaussian_head.render.trained import load_trained
+from gaussian_head.render.rasterizers import Rasterizer, RasterizerName, choose_rasterizer
+from gaussian_head.render.torso import torso_backdrop
+from gaussian_head.render.trained import has_torso, load_trained
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +76,9 @@ class SynthesizeOptions:
     """With --audio: how far the brows move, 0..3; 1 is as in the footage."""
     gaze: Gaze = "footage"
     """With --audio: eyes look where they do in the footage, or into the camera."""
+    torso: Literal["footage", "model"] | None = None
+    """Neck and shoulders: the footage's pictures, or drawn to go with the head's pose. Default: model where --pose is a
+    track and the run has stage torso, else footage."""
     alpha: bool = False
     """Write RGBA pictures, head and torso without background, into a folder."""
     background: Path | None = None
@@ -97,9 +103,10 @@ def synthesize(options: SynthesizeOptions) -> None:
     trained = load_trained(options.model)
     subject = Subject(options.source, options.size or trained.size)
     motion, length, name = choose_motion(options, subject, trained.head.config.audio_features)
-    backdrop = choose_backdrop(options, subject)
+    device = choose_device(options.device)
+    backdrop = choose_backdrop(options, subject, device, rasterizer)
     clock = RenderClock()
-    head = trained.head.to(choose_device(options.device))
+    head = trained.head.to(device)
     frames = track(render_clip(head, motion, backdrop, clock, rasterizer), length, f"rendering {name}")
     if options.alpha:
         out = options.out or options.model / f"{name}_rgba"
@@ -185,12 +192,22 @@ def choose_pose(pose: str) -> Pose:
     return load_pose_track(Path(pose))
 
 
-def choose_backdrop(options: SynthesizeOptions, subject: Subject) -> Backdrop:
-    """Return what stands behind the head."""
+def choose_backdrop(
+    options: SynthesizeOptions, subject: Subject, device: torch.device, rasterizer: Rasterizer
+) -> Behind:
+    """Return what stands behind the head.
+
+    Raises:
+        UserError: The run has no torso of its own, and --torso asks for it.
+    """
     scene = None
     if not options.alpha:
         scene = read_rgb(options.background) if options.background else own_scene(subject.layout)
-    return Backdrop(subject.layout, subject.width, subject.height, scene)
+    own_poses = options.pose not in ("walk", "still")
+    source = options.torso or ("model" if own_poses and has_torso(options.model) else "footage")
+    if source == "footage":
+        return Backdrop(subject.layout, subject.width, subject.height, scene)
+    return torso_backdrop(options.model, subject, device, scene, rasterizer)
 
 
 def choose_sound(options: SynthesizeOptions, subject: Subject, scratch: Path) -> Path | None:

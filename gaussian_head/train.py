@@ -1,6 +1,7 @@
 """Command: fit a head to a subject folder.
 
-python -m gaussian_head.train {landmarks,mouth,face,fuse,all} --data data/<ID> --out output/<name> [--preset quick|full]
+python -m gaussian_head.train {landmarks,mouth,face,fuse,torso,all} --data data/<ID> --out output/<name>
+    [--preset quick|full]
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from gaussian_head.training.fit import ORDER, fit_stage
 from gaussian_head.training.landmarks_fit import PredictorChoice, fit_landmarks
 from gaussian_head.training.landmarks_validation import validate_landmarks
 from gaussian_head.training.presets import PRESETS
+from gaussian_head.training.torso_fit import fit_torso
+from gaussian_head.training.torso_validation import validate_torso
 from gaussian_head.training.trainer import Trainer
 from gaussian_head.training.validation import validate
 
@@ -36,8 +39,8 @@ MOST_THREADS = 8
 class TrainOptions:
     """Fit a Gaussian head to a subject folder, continuing where an earlier run was stopped."""
 
-    stage: Annotated[Literal["landmarks", "mouth", "face", "fuse", "all"], tyro.conf.Positional]
-    """Stage to train; `all` runs landmarks, mouth, face and fuse in this order."""
+    stage: Annotated[Literal["landmarks", "mouth", "face", "fuse", "torso", "all"], tyro.conf.Positional]
+    """Stage to train; `all` runs landmarks, mouth, face, fuse and torso in this order."""
     data: Path
     """Subject folder, made by: python -m data_utils.process VIDEO"""
     out: Path
@@ -70,13 +73,16 @@ def train(options: TrainOptions) -> None:
     torch.set_num_threads(min(os.cpu_count() or 1, MOST_THREADS))
     device = choose_device(options.device)
     subject = Subject(options.data, config.size, device=device)
-    for name in ("landmarks", *ORDER) if options.stage == "all" else (options.stage,):
+    for name in ("landmarks", *ORDER, "torso") if options.stage == "all" else (options.stage,):
         started = time.monotonic()
         if name == "landmarks":
             trainer = Trainer(options.out, config.landmarks.trainer, validate_landmarks, track)
             done = fit_landmarks(
                 subject, options.out, config, options.preset, trainer, choice=options.predictor, init=options.init
             )
+        elif name == "torso":
+            trainer = Trainer(options.out, config.trainer, validate_torso, track)
+            done = fit_torso(subject, options.out, config, options.preset, trainer, device)
         else:
             trainer = Trainer(options.out, config.trainer, validate, track)
             done = fit_stage(name, subject, options.out, config, options.preset, trainer, device)

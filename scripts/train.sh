@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train landmarks, mouth, face and fuse, in that order; continues where it was stopped.
+# Train landmarks, mouth, face, fuse and torso, in that order; continues where it was stopped.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 require_args 2 "usage: scripts/train.sh data/<ID> output/<name> [GPU_ID] [flags of python -m gaussian_head.train]" "$@"

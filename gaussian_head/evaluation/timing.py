@@ -12,7 +12,7 @@ from gaussian_head.errors import UserError
 from gaussian_head.media.files import write_bytes
 
 NAME = "timing.json"
-STAGES = ("landmarks", "mouth", "face", "fuse", "synthesize")
+STAGES = ("landmarks", "mouth", "face", "fuse", "torso", "synthesize")
 
 
 def read_timing(run: Path) -> dict[str, float]:

@@ -6,6 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+NECK_PIVOT_M = (0.0, -0.05, -0.08)
+"""Where a head turns, in its own frame: about the upper end of the spine."""
+
 
 def matrix_from_euler(euler: Float[Tensor, "*T 3"]) -> Float[Tensor, "*T 3 3"]:
     """Turn tracker angles (theta, phi, psi) in radians into R = Rx(theta) Ry(phi) Rz(psi).
@@ -59,3 +62,18 @@ def matrix_from_quat(quats: Float[Tensor, "*N 4"]) -> Float[Tensor, "*N 3 3"]:
         1 - 2 * (x * x + y * y),
     ]
     return torch.stack(rows, -1).reshape(*quats.shape[:-1], 3, 3)
+
+
+def turned(viewmat: Float[Tensor, "4 4"], pitch_deg: float, yaw_deg: float) -> Float[Tensor, "4 4"]:
+    """Turn the head of a pose (world to camera) where the neck turns.
+
+    Args:
+        viewmat: The pose before.
+        pitch_deg: About x; positive: the head nods down.
+        yaw_deg: About y; positive: the face turns to the subject's left.
+    """
+    angles = torch.tensor([pitch_deg, yaw_deg, 0.0], dtype=torch.float64).deg2rad()
+    turn, pivot = torch.eye(4).to(viewmat), torch.tensor(NECK_PIVOT_M).to(viewmat)
+    turn[:3, :3] = matrix_from_rotvec(angles).to(viewmat)
+    turn[:3, 3] = pivot - turn[:3, :3] @ pivot
+    return viewmat @ turn

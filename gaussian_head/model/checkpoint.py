@@ -23,6 +23,7 @@ from gaussian_head.config import from_json, to_json
 from gaussian_head.errors import UserError
 from gaussian_head.model.gaussians import Gaussians
 from gaussian_head.model.head import Head, HeadConfig
+from gaussian_head.model.torso import Torso, TorsoModelConfig
 
 FORMAT = 3
 """Raised when a checkpoint's meaning changes."""
@@ -53,6 +54,17 @@ class Checkpoint:
         head.bind()  # gives the bindings their sizes; their values are the checkpoint's
         head.load_state_dict(tensors)
         return head
+
+    def load_torso(self) -> Torso:
+        """Rebuild the torso, ready to deform.
+
+        Raises:
+            UserError: Its file is missing or damaged.
+        """
+        config = from_json(TorsoModelConfig, self.document["torso"])
+        torso = Torso(config, Gaussians(config.gaussians, sh_degree=0))
+        self.load_part("torso", torso)
+        return torso
 
     def load_part(self, part: str, model: torch.nn.Module) -> None:
         """Give another model than a head its tensors.

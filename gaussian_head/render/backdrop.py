@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from gaussian_head.data.layout import SubjectLayout
+from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.media.image import read_rgb, read_rgba, resize
 
 
@@ -22,8 +24,12 @@ class Layer(NamedTuple):
     """Alpha is 1 everywhere, by construction."""
 
 
+Behind = Callable[[DrivingSequence, int], Layer]
+"""What stands behind the head in frame i of a driving sequence: `Backdrop` from the footage, or `TorsoBackdrop`."""
+
+
 class Backdrop:
-    """Reads what belongs behind the head, frame by frame."""
+    """Reads what belongs behind the head from the footage, frame by frame."""
 
     def __init__(
         self, layout: SubjectLayout, width: int, height: int, scene: UInt8[np.ndarray, "h w 3"] | None
@@ -41,8 +47,14 @@ class Backdrop:
         self._size = (width, height)
         self._scene = None if scene is None else cover(scene, width, height).astype(np.float32) / 255
 
-    def __call__(self, k: int) -> Layer:
-        """Lay frame k's torso over the scene."""
+    def __call__(self, sequence: DrivingSequence, i: int) -> Layer:
+        """Lay the torso that frame i of a sequence names over the scene, or two of them, cross-faded."""
+        share = 0.0 if sequence.fade is None else float(sequence.fade[i])
+        layer = self.frame(int(sequence.frame_index[i]))
+        return mix(layer, self.frame(int(sequence.fade_index[i])), share) if share else layer
+
+    def frame(self, k: int) -> Layer:
+        """Lay the torso of the subject's frame k over the scene."""
         torso = resize_premultiplied(read_rgba(self._layout.torso_image(k)), *self._size)
         color, alpha = torso[..., :3], torso[..., 3:]
         if self._scene is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +15,14 @@ from cuda_ext import rasterize
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import SpeechDriver
 from gaussian_head.model.head import Head
-from gaussian_head.render.backdrop import Layer, mix
+from gaussian_head.render.backdrop import Behind
 from gaussian_head.render.rasterizers import Rasterizer
 from gaussian_head.render.view import Eye, HeadRenderer
 
 
 @dataclass
 class RenderClock:
-    """How long rendering itself took: deforming, rasterizing, compositing; no files, no encoding.
+    """How long rendering the head took: deforming, rasterizing, compositing; no files, no encoding, no torso.
 
     A clip's first frame does not count: it pays for loading libraries.
     """
@@ -40,7 +40,7 @@ class RenderClock:
 def render_clip(
     head: Head,
     motion: DrivingSequence | Iterable[DrivingSequence],
-    backdrop: Callable[[int], Layer],
+    backdrop: Behind,
     clock: RenderClock | None = None,
     rasterizer: Rasterizer = rasterize,
 ) -> Iterator[UInt8[np.ndarray, "H W C"]]:
@@ -49,7 +49,7 @@ def render_clip(
     Args:
         head: The trained head.
         motion: What moves it; its size is the pictures' size.
-        backdrop: Gives what stands behind the head in one of the subject's frames.
+        backdrop: Gives what stands behind the head in each frame.
         clock: Adds up the time that rendering takes.
         rasterizer: Draws the Gaussians.
 
@@ -61,7 +61,7 @@ def render_clip(
     first = True
     for sequence in [motion] if isinstance(motion, DrivingSequence) else motion:
         for i in range(len(sequence)):
-            behind = standing_behind(sequence, i, backdrop)
+            behind = backdrop(sequence, i)
             started = time.perf_counter()
             condition = head.space.condition(*sequence.frame(i))
             view = render(condition, Eye(sequence.viewmats[i], sequence.K, sequence.width, sequence.height))
@@ -74,13 +74,6 @@ def render_clip(
                 clock.frames += 1
             first = False
             yield picture
-
-
-def standing_behind(sequence: DrivingSequence, i: int, backdrop: Callable[[int], Layer]) -> Layer:
-    """Return what stands behind the head in frame i: one of the subject's torsos, or two of them cross-faded."""
-    share = 0.0 if sequence.fade is None else float(sequence.fade[i])
-    layer = backdrop(int(sequence.frame_index[i]))
-    return mix(layer, backdrop(int(sequence.fade_index[i])), share) if share else layer
 
 
 def straight(color: Float[Tensor, "3 H W"], alpha: Float[Tensor, "1 H W"]) -> Float[Tensor, "4 H W"]:
@@ -96,7 +89,7 @@ def to_bytes(image: Float[Tensor, "C H W"]) -> UInt8[np.ndarray, "H W C"]:
 class GaussianTalkingHead:
     """A trained head as a `TalkingHead`: any speech in, pictures out."""
 
-    def __init__(self, head: Head, driver: SpeechDriver, backdrop: Callable[[int], Layer]) -> None:
+    def __init__(self, head: Head, driver: SpeechDriver, backdrop: Behind) -> None:
         """Take a head, what turns sound into its motion, and what stands behind it."""
         self.head = head
         self.driver = driver

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gaussian_head.data.layout import SubjectLayout
 from gaussian_head.errors import UserError
 from gaussian_head.model.checkpoint import find_checkpoint
 from gaussian_head.model.head import Head
+from gaussian_head.model.torso import Torso
 
 
 @dataclass(frozen=True)
@@ -37,3 +39,28 @@ def load_trained(run: Path) -> TrainedHead:
                         f"python -m gaussian_head.train all --data data/<ID> --out {run}")  # fmt: skip
     told = checkpoint.document
     return TrainedHead(checkpoint.load_head(), told["subject"], told["preset"], int(told["config"]["size"]))
+
+
+def has_torso(run: Path) -> bool:
+    """Tell whether a run folder has a checkpoint of the stage `torso`."""
+    return find_checkpoint(run / "torso") is not None
+
+
+def load_torso(run: Path, subject: SubjectLayout) -> Torso:
+    """Load the torso of a run folder.
+
+    Args:
+        run: The run folder.
+        subject: The person the torso must be of, since its camera is theirs.
+
+    Raises:
+        UserError: The run has no stage `torso`, one of another format, or one of another person.
+    """
+    checkpoint = find_checkpoint(run / "torso")
+    if checkpoint is None:
+        raise UserError(f"{run} has no torso of its own (stage torso); train it: python -m gaussian_head.train torso "
+                        f"--data {subject.root} --out {run}")  # fmt: skip
+    trained_on = checkpoint.document["subject"]
+    if trained_on != subject.subject:
+        raise UserError(f"{run} has the torso of {trained_on}, got subject folder {subject.root}; give {trained_on}'s.")
+    return checkpoint.load_torso()

@@ -102,8 +102,8 @@ def fit_stage(
             so is the rasterizer.
     """
     rasterizer = choose_rasterizer(config.rasterizer)
-    # how sound becomes landmarks is no option of the head: its stage is one of its own
-    options = {key: value for key, value in to_json(config).items() if key != "landmarks"}
+    # how sound becomes landmarks, and the torso, are no options of the head: their stages are their own
+    options = {key: value for key, value in to_json(config).items() if key not in ("landmarks", "torso")}
     document = tell_run(name, preset, subject.layout.subject, options)
     checkpoint = find_checkpoint(run / name)
     if checkpoint is not None:

@@ -10,6 +10,7 @@ from gaussian_head.render.rasterizers import RasterizerName
 from gaussian_head.training.densify import DensifyConfig
 from gaussian_head.training.landmarks import LandmarksConfig
 from gaussian_head.training.stages import FaceConfig, FuseConfig, MouthConfig
+from gaussian_head.training.torso import TorsoConfig
 from gaussian_head.training.trainer import TrainerConfig
 
 
@@ -27,6 +28,7 @@ class FitConfig:
     mouth: MouthConfig = field(default_factory=MouthConfig)
     face: FaceConfig = field(default_factory=FaceConfig)
     fuse: FuseConfig = field(default_factory=FuseConfig)
+    torso: TorsoConfig = field(default_factory=TorsoConfig)
     landmarks: LandmarksConfig = field(default_factory=LandmarksConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
@@ -52,6 +54,7 @@ FULL = FitConfig(
         densify=DensifyConfig(max_gaussians=60_000, start_share=0.01, stop_share=0.98),
     ),
     fuse=replace(QUICK.fuse, steps=10_000),
+    torso=replace(QUICK.torso, steps=6_000, gaussians=12_000),
     trainer=TrainerConfig(log_every=100, validate_every=2_000, save_every=5_000),
 )
 """512 px, twice the width and the reference's schedule (specs/gaussian_head.md f), for a GPU."""

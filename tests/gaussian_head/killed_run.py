@@ -1,6 +1,6 @@
 """Run `python -m gaussian_head.train all` with a tiny preset, and die by SIGKILL where the last argument says.
 
-python killed_run.py DATA OUT {never,landmarks:STEP,mouth:STEP,face:saving,fuse:cleaning}
+python killed_run.py DATA OUT {never,landmarks:STEP,mouth:STEP,face:saving,fuse:cleaning,torso:STEP}
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gaussian_head.model import checkpoint
 from gaussian_head.training.landmarks import LandmarkStage
 from gaussian_head.training.stage import Stage, View
 from gaussian_head.training.stages import FaceStage, FuseStage, MouthStage
+from gaussian_head.training.torso import TorsoStage
 
 
 def die(*_: object, **__: object) -> None:
@@ -29,7 +30,7 @@ def arm(where: str) -> None:
     if where == "never":
         return
     name, moment = where.split(":")
-    kind = {kind.name: kind for kind in (LandmarkStage, MouthStage, FaceStage, FuseStage)}[name]
+    kind = {kind.name: kind for kind in (LandmarkStage, MouthStage, FaceStage, FuseStage, TorsoStage)}[name]
     view, first = kind.view, []
 
     def watched(self: Stage, step: int) -> View:

@@ -75,6 +75,7 @@ def test_report_of_a_head(report: dict) -> None:
         "mouth": 1.0,
         "face": 2.0,
         "fuse": 3.0,
+        "torso": None,
         "synthesize": None,
     }
     assert report["render_fps"] > 0

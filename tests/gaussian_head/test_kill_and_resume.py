@@ -14,7 +14,7 @@ from tiny_fit import STEPS
 from gaussian_head.model.checkpoint import find_checkpoint
 
 HERE = Path(__file__).resolve().parent
-STAGES = ("landmarks", "mouth", "face", "fuse")
+STAGES = ("landmarks", "mouth", "face", "fuse", "torso")
 
 
 def train(data: Path, out: Path, dies: str) -> subprocess.CompletedProcess:
@@ -37,6 +37,7 @@ def test_killed_in_each_stage_and_continued(tiny_subject, tmp_path):
         (f"mouth:{STEPS // 2 + 1}", (12, 6)),
         ("face:saving", (12, 12, 3)),
         ("fuse:cleaning", (12, 12, 12, 6)),
+        (f"torso:{STEPS // 2 + 1}", (12, 12, 12, 12, 6)),
     ):
         died = train(tiny_subject, run, dies)
         assert died.returncode == -signal.SIGKILL, died.stderr
@@ -47,5 +48,5 @@ def test_killed_in_each_stage_and_continued(tiny_subject, tmp_path):
     assert ended.stdout.strip().endswith(str(run))
     never = tmp_path / "never killed"
     assert train(tiny_subject, never, "never").returncode == 0
-    assert len(checkpoints(never)) == 4 * 3 + 8
+    assert len(checkpoints(never)) == 5 * 3 + 8
     assert checkpoints(run) == checkpoints(never)

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_fit import TINY, trainer
 
 from cuda_ext import diff_gaussian_rasterization as drop_in
 from gaussian_head.data.layout import SPEECH_HZ, SubjectLayout
+from gaussian_head.data.subject import Subject
 from gaussian_head.media.audio import load_audio, write_wav
 from gaussian_head.media.image import read_rgb, read_rgba, write_png
 from gaussian_head.media.video import probe_video, read_frames
 from gaussian_head.synthesize import main
+from gaussian_head.training.torso_fit import fit_torso
 
 Call = Callable[..., int]
 
@@ -118,6 +121,31 @@ def test_how_the_head_is_held_and_the_seed(call: Call, tiny_run: Path, tiny_subj
     forehead = (slice(None), slice(14, 26), slice(26, 38))  # moved by nothing but the pose
     still, walked = (clip[forehead].std(0).mean() for clip in clips[:2])
     assert still < walked
+
+
+def test_the_torso_of_the_model(
+    call: Call, tiny_run: Path, tiny_subject: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("--torso", "model") == 2
+    assert "gaussian_head.train torso" in capsys.readouterr().err
+    write_wav(tmp_path / "x.wav", load_audio(SubjectLayout(tiny_subject).speech)[: SPEECH_HZ // 4], SPEECH_HZ)
+    pose = np.array(json.loads(SubjectLayout(tiny_subject).transforms("train").read_text())["frames"][0][
+        "transform_matrix"])  # fmt: skip
+    pose[1, 3] -= 0.06  # the camera goes down: the head rises
+    (tmp_path / "track.json").write_text(json.dumps([pose.tolist()]))
+    spoken = ("--audio", tmp_path / "x.wav", "--alpha", "--pose", tmp_path / "track.json")
+
+    def coverage(*flags: str) -> np.ndarray:
+        assert call(*spoken, *flags, "--out", tmp_path / "out") == 0
+        return read_rgba(tmp_path / "out" / "3.png")[..., 3]
+
+    footage = coverage()  # without a torso of the model's
+    fit_torso(Subject(tiny_subject, TINY.size), tiny_run, TINY, "tiny", trainer(tiny_run))
+    assert np.array_equal(coverage("--torso", "footage"), footage)
+    model = coverage()
+    assert np.array_equal(coverage("--torso", "model"), model)
+    assert model[42:50, 28:37].min() > 200  # between the risen chin and the shirt
+    assert footage[42:50, 28:37].min() < 50
 
 
 def test_feature_array_without_sound_beside_it(call: Call, tiny_run: Path, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from gaussian_head.model.checkpoint import find_checkpoint
 from gaussian_head.train import TrainOptions, train
 from gaussian_head.training.fit import fit_stage
 
+STAGES = ("landmarks", "mouth", "face", "fuse", "torso")
+
 
 @pytest.fixture(autouse=True)
 def _tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,12 +42,12 @@ def failure(capsys: pytest.CaptureFixture, options: TrainOptions) -> str:
 def test_all_stages_then_a_driver_and_figures(tiny_subject, tmp_path, capsys):
     options = TrainOptions("all", tiny_subject, tmp_path / "my run")
     train(options)
-    assert [find_checkpoint(options.out / name).step for name in ("landmarks", "mouth", "face", "fuse")] == [STEPS] * 4
+    assert [find_checkpoint(options.out / name).step for name in STAGES] == [STEPS] * 5
     document = find_checkpoint(options.out / "fuse").document
     assert (document["stage"], document["preset"], document["subject"]) == ("fuse", "quick", "tiny")
     assert load_predictor(options.out / "driving").facts.subject == "tiny"
     timing = json.loads((options.out / "timing.json").read_text())
-    assert {"landmarks", "mouth", "face", "fuse", "peak_rss_mb"} <= set(timing)
+    assert {*STAGES, "peak_rss_mb"} <= set(timing)
     assert capsys.readouterr().out.strip().splitlines()[-1] == str(options.out)
     train(options)
     assert json.loads((options.out / "timing.json").read_text()) == timing  # nothing was done
@@ -69,6 +71,8 @@ def test_stages_one_by_one(tiny_subject, tmp_path):
     assert not (run / "face").exists()
     train(TrainOptions("face", tiny_subject, run))
     assert find_checkpoint(run / "face").step == STEPS
+    train(TrainOptions("torso", tiny_subject, run))  # needs no other
+    assert find_checkpoint(run / "torso").step == STEPS
 
 
 @pytest.mark.parametrize(("stage", "before"), [("face", "mouth"), ("fuse", "face")])

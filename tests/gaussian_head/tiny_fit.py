@@ -22,6 +22,7 @@ TINY = FitConfig(
     mouth=replace(QUICK.mouth, steps=STEPS, gaussians=60, densify=RESTLESS, curriculum=CurriculumConfig(every=3)),
     face=replace(QUICK.face, steps=STEPS, skin_gaussians=150, hair_gaussians=100, densify=RESTLESS),
     fuse=replace(QUICK.fuse, steps=STEPS),
+    torso=replace(QUICK.torso, steps=STEPS, gaussians=300),
     landmarks=replace(
         QUICK.landmarks,
         steps=STEPS,

@@ -31,7 +31,7 @@ def backdrop(subject: Subject, scene: np.ndarray | None) -> Backdrop:
 
 
 def test_own_backdrop_is_what_the_training_had_behind_the_head(subject: Subject) -> None:
-    layer = backdrop(subject, own_scene(subject.layout))(3)
+    layer = backdrop(subject, own_scene(subject.layout)).frame(3)
     assert layer.opaque
     assert float((layer.color * 255 - subject.frame(3).background).abs().max()) <= 1.01
 
@@ -58,10 +58,12 @@ def test_a_clip_in_pieces_is_the_same(subject: Subject, tiny_head: Head) -> None
 
 @pytest.mark.parametrize("scene", [True, False])
 def test_torsos_are_cross_faded(subject: Subject, tiny_head: Head, scene: bool) -> None:
-    def behind(k: int) -> Layer:
-        level = torch.full((1, 64, 64), 0.2 if k == 1 else 0.6)
-        return Layer(level.expand(3, -1, -1), torch.ones_like(level) if scene else level, opaque=scene)
+    class Grey(Backdrop):
+        def frame(self, k: int) -> Layer:
+            level = torch.full((1, 64, 64), 0.2 if k == 1 else 0.6)
+            return Layer(level.expand(3, -1, -1), torch.ones_like(level) if scene else level, opaque=scene)
 
+    behind = Grey(subject.layout, 64, 64, None)
     one = DrivingSequence.from_subject(subject, [1, 2])
     faded = one.blended(torch.tensor([0, 0, 0]), torch.tensor([1, 1, 1]), torch.tensor([0.0, 0.25, 0.5]))
     corners = [frame[0, 0].astype(int) for frame in render_clip(tiny_head, faded, behind)]
