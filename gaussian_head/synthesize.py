@@ -151,12 +151,21 @@ def check(options: SynthesizeOptions) -> None:
         if given:
             flags = ", ".join("--" + name.replace("_", "-") for name in given)
             raise UserError(f"{flags}: only a head that speaks other sound is moved so; give --audio, or leave it out.")
+    check_drive(options)
+    if not options.alpha and options.out is not None and options.out.suffix != ".mp4":
+        raise UserError(f"--out must end in .mp4, got {options.out}; or give --alpha for a folder of pictures.")
+
+
+def check_drive(options: SynthesizeOptions) -> None:
+    """Refuse options that contradict --drive.
+
+    Raises:
+        UserError: They do.
+    """
     if options.drive is not None and (options.audio is not None or options.use_val or options.use_train):
         raise UserError("--drive gives motion and sound of its own; leave out --audio, --eval and --use_train.")
     if options.drive is None and options.drive_pose != "transfer":
         raise UserError("--drive-pose says how another person moves the head; give --drive, or leave it out.")
-    if not options.alpha and options.out is not None and options.out.suffix != ".mp4":
-        raise UserError(f"--out must end in .mp4, got {options.out}; or give --alpha for a folder of pictures.")
 
 
 def choose_motion(options: SynthesizeOptions, subject: Subject) -> tuple[Iterable[DrivingSequence], int, str]:

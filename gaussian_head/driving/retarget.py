@@ -1,8 +1,9 @@
 """Another person's motion on this head: faces carried over region by region, within what this subject was seen to do.
 
 A face is carried over as its deviation from the driver's own mean face, so that who the driver is stays behind. Each
-region's deviation is scaled by how lively the two people are there. Openings that people look at (lips, lids) are then
-set exactly: closed is mapped to closed and wide open to wide open, whatever the two people's measures are.
+region's deviation is scaled by how lively the two people are there, and what the subject's footage never shows is cut
+off, component by component of the space in which the head reads faces. Openings that people look at (lips, lids) are
+then set exactly: closed is mapped to closed and wide open to wide open, whatever the two people's measures are.
 
 Both clips' landmarks lie in head frames of one kind: origin amid the face's oval, x from ear to ear, y from chin to
 forehead, and a face 0.14 m wide (docs/formats.md).
@@ -24,7 +25,6 @@ from gaussian_head.driving.retarget_pose import nearest_torsos, transfer_pose
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import CHUNK
 from gaussian_head.driving.speech_points import speech_weights
-from gaussian_head.driving.speech_space import SpeechSpace
 from gaussian_head.driving.upper_face import (
     BLINK_UNIT,
     BROW_REACH_M,
@@ -47,13 +47,18 @@ from gaussian_head.geometry.landmarks import (
     RIGHT_EYE,
     UPPER_INNER_LIP,
 )
+from gaussian_head.model.landmark_space import LandmarkSpace
 
 DrivePose = Literal["transfer", "own"]
 
 GAINS = (1 / 3, 2.0)
 """A driver's motion is never scaled by less or more: what is made much larger is mostly the tracker's noise."""
 LOW, HIGH = 0.05, 0.95
-"""Quantiles that stand for the closed and the wide open mouth."""
+"""Quantiles that stand for the closed and the wide open mouth, and for weak and strong motion."""
+COMPONENTS = 64
+"""Of the subject's faces; what lies beyond them is less than the tracker's noise."""
+CLOSED_AT_MOST_M = 1e-3
+"""Lips farther apart are not closed, even if a person who talks on never brings them closer in most of the clip."""
 SHUT_QUANTILE = 0.01
 """Eyes are shut in few frames: this quantile of their opening is a shut eye, if it lies below CLOSED of the usual."""
 SHUT_OPENING = 0.25
@@ -92,11 +97,20 @@ class Scale(NamedTuple):
     most: float
 
     @classmethod
-    def of_mouth(cls, driver: Float[np.ndarray, " T"], subject: Float[np.ndarray, " N"]) -> Scale:
-        """Map the closed mouth (LOW) to the closed, the open one (HIGH) to the open."""
+    def of_lips(cls, driver: Float[np.ndarray, " T"], subject: Float[np.ndarray, " N"]) -> Scale:
+        """Map closed lips to closed ones, wide open ones (HIGH) to wide open ones."""
+        closed, own_closed = (
+            float(np.clip(CLOSED_AT_MOST_M, gap.min(), np.quantile(gap, LOW))) for gap in (driver, subject)
+        )
+        slope = _gain(np.quantile(subject, HIGH) - own_closed, np.quantile(driver, HIGH) - closed)
+        return cls(closed, own_closed, slope, slope, float(subject.min()), float(subject.max()))
+
+    @classmethod
+    def of_width(cls, driver: Float[np.ndarray, " T"], subject: Float[np.ndarray, " N"]) -> Scale:
+        """Map the narrow mouth (LOW) to the narrow, the wide one (HIGH) to the wide."""
         (low, high), (own_low, own_high) = (np.quantile(gap, (LOW, HIGH)) for gap in (driver, subject))
         slope = _gain(own_high - own_low, high - low)
-        return cls(low, own_low, slope, slope, subject.min(), subject.max())
+        return cls(float(low), float(own_low), slope, slope, float(subject.min()), float(subject.max()))
 
     @classmethod
     def of_eye(cls, driver: Float[np.ndarray, " T"], subject: Float[np.ndarray, " N"]) -> Scale:
@@ -105,7 +119,8 @@ class Scale(NamedTuple):
         shut, own_shut = _shut(driver), _shut(subject)
         below = (own_usual - own_shut) / max(usual - shut, 1e-6)
         above = _gain(own_high - own_usual, high - usual)
-        return cls(usual, own_usual, below, above, min(subject.min(), own_shut), subject.max())
+        least, most = min(float(subject.min()), own_shut), float(subject.max())
+        return cls(float(usual), float(own_usual), float(below), above, least, most)
 
     def __call__(self, gap: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
         """Return the subject's gap for the driver's."""
@@ -124,24 +139,26 @@ class FaceTransfer:
             footage: The subject's, the more the better: what it does not show is not asked of the head.
         """
         own = footage.landmarks
-        self._space = SpeechSpace.fit(own.numpy())
         self._mean, self._driver_mean = own.mean(0), driver.landmarks.mean(0)
-        self._regions = list(self._measure_regions(driver.landmarks, own))
+        self._mouth = torch.from_numpy(speech_weights(self._mean.numpy()))
+        self._gains = self._measure_gains(driver.landmarks, own)
+        self._space = LandmarkSpace(COMPONENTS, 0, 0, footage.hair.shape[1])
+        self._space.fit(own, footage.hair, footage.viewmats)
+        codes = self._encode(own)
+        self._least, self._most = codes.amin(0), codes.amax(0)
         gaps = MOUTH + EYES
-        scales = [Scale.of_mouth] * len(MOUTH) + [Scale.of_eye] * len(EYES)
+        scales = (Scale.of_lips, Scale.of_width, Scale.of_eye, Scale.of_eye)
         theirs = driver.landmarks.numpy()
-        self._scales = [scale(gap.measure(theirs), gap.measure(own.numpy())) for gap, scale in zip(gaps, scales)]
+        self._scales = [
+            scale(gap.measure(theirs), gap.measure(own.numpy())) for gap, scale in zip(gaps, scales, strict=True)
+        ]
         self._ways = np.stack([*self._mouth_ways(own.numpy()), *(self._lid_way(footage, gap) for gap in EYES)])
         self._unit_gains, self._unit_limits = _unit_scales(driver.action_units, footage.action_units)
 
     def landmarks(self, landmarks: Float[Tensor, "T 478 3"]) -> Float[Tensor, "T 478 3"]:
         """Carry over some frames' landmarks, metres."""
-        away = landmarks - self._driver_mean
-        faces = self._mean.expand_as(away).clone()
-        for weights, gain, most in self._regions:
-            part = gain * weights * away
-            faces += part * (most / _amplitude(part).clamp_min(1e-9)).clamp(max=1)[:, None, None]
-        faces = self._space.decode(self._space.encode(faces.numpy()), rest=faces).numpy()
+        codes = self._encode(self._mean + self._gains * (landmarks - self._driver_mean))
+        faces = self._decode(torch.minimum(torch.maximum(codes, self._least), self._most)).numpy()
         given = landmarks.numpy()
         missing = np.stack([
             scale(gap.measure(given)) - gap.measure(faces)
@@ -153,28 +170,28 @@ class FaceTransfer:
         """Carry over some frames' action units, 0..5."""
         return torch.minimum(units * self._unit_gains, self._unit_limits)
 
-    def _measure_regions(
-        self, driver: Float[Tensor, "T 478 3"], own: Float[Tensor, "N 478 3"]
-    ) -> Iterator[tuple[Float[Tensor, "478 1"], float, float]]:
-        """Give each region's weights, which add up to 1, its gain, and the largest amplitude of the subject's."""
-        mouth = torch.from_numpy(speech_weights(self._mean.numpy()))
-        irises = torch.zeros(len(mouth)).index_fill(0, torch.from_numpy(IRISES), 1.0)
-        lids = around(self._mean, np.concatenate([RIGHT_EYE, LEFT_EYE]), LID_REACH_M) * (1 - mouth) * (1 - irises)
-        brows = around(self._mean, BROWS, BROW_REACH_M) * (1 - mouth - irises - lids).clamp_min(0)
-        rest = (1 - mouth - irises - lids - brows).clamp_min(0)
-        for name, weights in (("mouth", mouth), ("lids", lids), ("brows", brows), ("rest", rest), ("irises", irises)):
-            column = weights[:, None]
-            if name == "irises":
-                # Eyes turn by angles: the iris goes as far as the eye is large, not as far as the subject usually looks.
-                gain = _eye_width(self._mean) / _eye_width(self._driver_mean)
-            else:
-                gain = _gain(_liveliness(own, column), _liveliness(driver, column))
-                gain = min(gain, 1.0) if name == "rest" else gain
-            yield column, gain, float(_amplitude((own - self._mean) * column).max())
+    def _encode(self, faces: Float[Tensor, "T 478 3"]) -> Float[Tensor, "T K"]:
+        """Return the faces' components in the subject's space."""
+        return ((faces - self._mean).flatten(1) * self._space.weights) @ self._space.basis.T
+
+    def _decode(self, codes: Float[Tensor, "T K"]) -> Float[Tensor, "T 478 3"]:
+        return self._mean + (codes @ self._space.basis / self._space.weights).unflatten(1, (478, 3))
+
+    def _measure_gains(self, driver: Float[Tensor, "T 478 3"], own: Float[Tensor, "N 478 3"]) -> Float[Tensor, "478 1"]:
+        """Return what each point's deviation is multiplied by: the gains of the face's regions, smoothly joined."""
+        irises = torch.zeros(len(self._mouth)).index_fill(0, torch.from_numpy(IRISES), 1.0)
+        lids = around(self._mean, np.concatenate([RIGHT_EYE, LEFT_EYE]), LID_REACH_M) * (1 - self._mouth) * (1 - irises)
+        brows = around(self._mean, BROWS, BROW_REACH_M) * (1 - self._mouth - irises - lids).clamp_min(0)
+        rest = (1 - self._mouth - irises - lids - brows).clamp_min(0)
+        # Eyes turn by angles: an iris goes as far as the eye is large, whatever the subject usually looks at.
+        gains = irises * (_eye_width(self._mean) / _eye_width(self._driver_mean))
+        for weights, most in ((self._mouth, np.inf), (lids, np.inf), (brows, np.inf), (rest, 1.0)):
+            gains += weights * min(_gain(_liveliness(own, weights), _liveliness(driver, weights)), most)
+        return gains[:, None]
 
     def _mouth_ways(self, own: Float[np.ndarray, "N 478 3"]) -> Float[np.ndarray, "2 478 3"]:
         """Find how the subject's face moves with each gap of the mouth while the other stays (linear regression)."""
-        moved = (own - own.mean(0)) * self._space.weights[:, None]
+        moved = (own - own.mean(0)) * self._mouth.numpy()[:, None]
         gaps = np.stack([gap.measure(own) for gap in MOUTH], 1)
         return np.tensordot(np.linalg.pinv(gaps - gaps.mean(0), rcond=1e-4), moved, 1)
 
@@ -239,13 +256,9 @@ def _gain(own: float | np.floating, theirs: float | np.floating) -> float:
     return float(np.clip(own / max(theirs, 1e-9), *GAINS))
 
 
-def _liveliness(landmarks: Float[Tensor, "T 478 3"], weights: Float[Tensor, "478 1"]) -> float:
+def _liveliness(landmarks: Float[Tensor, "T 478 3"], weights: Float[Tensor, " 478"]) -> float:
     """Return the root of a region's total variance, metres."""
-    return float((landmarks.var(0, correction=0) * weights.square()).sum().sqrt())
-
-
-def _amplitude(displacements: Float[Tensor, "T 478 3"]) -> Float[Tensor, " T"]:
-    return displacements.square().sum((1, 2)).sqrt()
+    return float((landmarks.var(0, correction=0).sum(1) * weights.square()).sum().sqrt())
 
 
 def _eye_width(face: Float[Tensor, "478 3"]) -> float:

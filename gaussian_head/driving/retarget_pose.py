@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -47,15 +48,9 @@ def transfer_pose(driver: Float[Tensor, "T 4 4"], footage: Float[Tensor, "N 4 4"
     turns, shifts = (gaussian_filter1d(x, SMOOTHING_FRAMES, axis=0, mode="nearest") for x in (turns, shifts))
     turn_scale, shift_scale = _scale(turns, own_turns, TURN_MARGIN), _scale(shifts, own_shifts, SHIFT_MARGIN_M)
     if turn_scale < 1:
-        logger.info(
-            "the driver's head turns up to %.0f degrees, the footage's %.0f: turns are scaled by %.2f.",
-            *(np.degrees(np.abs(x).max()) for x in (turns, own_turns)), turn_scale,
-        )  # fmt: skip
+        _tell("turns", turn_scale, np.degrees(turns), np.degrees(own_turns), ("nods", "turns", "tilts"), "degrees")
     if shift_scale < 1:
-        logger.info(
-            "the driver's head shifts up to %.0f mm, the footage's %.0f: shifts are scaled by %.2f.",
-            *(1e3 * np.abs(x).max() for x in (shifts, own_shifts)), shift_scale,
-        )  # fmt: skip
+        _tell("shifts", shift_scale, 1e3 * shifts, 1e3 * own_shifts, ("sideways", "up or down", "in depth"), "mm")
     poses = np.tile(np.eye(4), (len(turns), 1, 1))
     poses[:, :3, :3] = (Rotation.from_rotvec(turn_scale * turns) * usual).as_matrix()
     poses[:, :3, 3] = footage[:, :3, 3].double().mean(0).numpy() + shift_scale * shifts
@@ -112,3 +107,15 @@ def _scale(motion: Float[np.ndarray, "T 3"], own: Float[np.ndarray, "N 3"], marg
     """Return the factor, at most 1, that brings a motion within another's reach and a margin, axis by axis."""
     reach, own_reach = np.abs(motion).max(0), np.abs(own).max(0)
     return float(np.min((own_reach + margin) / np.maximum(reach, own_reach + margin)))
+
+
+def _tell(
+    what: str, scale: float, motion: Float[np.ndarray, "T 3"], own: Float[np.ndarray, "N 3"], axes: Sequence[str],
+    unit: str,
+) -> None:  # fmt: skip
+    """Log that a motion was scaled down, and how far both people go along each axis."""
+    theirs, ours = (", ".join(f"{x:.0f}" for x in np.abs(side).max(0)) for side in (motion, own))
+    logger.info(
+        "the driver's head %s farther than this footage: by %s %s (%s), the footage's by %s; scaled by %.2f.",
+        what, theirs, unit, ", ".join(axes), ours, scale,
+    )  # fmt: skip
