@@ -22,7 +22,7 @@ import tyro
 from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
 from gaussian_head.data.subject import Subject
 from gaussian_head.device import choose_device
-from gaussian_head.driving.borrowed import load_driver, sound_of
+from gaussian_head.driving.borrowed import load_driver, name_of, sound_of
 from gaussian_head.driving.pose_track import SUFFIXES, load_pose_track
 from gaussian_head.driving.predictor import load_predictor
 from gaussian_head.driving.retarget import DrivePose, retarget
@@ -174,7 +174,7 @@ def choose_motion(options: SynthesizeOptions, subject: Subject) -> tuple[Iterabl
         driver = load_driver(options.drive, options.model / "drivers")
         footage = DrivingSequence.from_subject(subject, subject.train)
         motion = retarget(driver, footage, options.drive_pose, partial(torso_thumbnail, subject.layout))
-        return motion, len(driver), f"driven_by_{options.drive.resolve().stem}"
+        return motion, len(driver), f"driven_by_{name_of(options.drive)}"
     if options.audio is None:
         split = "train" if options.use_train else "val"
         frames = getattr(subject, split)

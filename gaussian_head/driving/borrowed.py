@@ -46,6 +46,11 @@ def load_driver(source: Path, cache: Path) -> DrivingSequence:
     return _checked(DrivingSequence.load(source), source)
 
 
+def name_of(source: Path) -> str:
+    """Return what a driver is called: a folder's name, a file's without its suffix."""
+    return source.resolve().name if source.is_dir() else source.stem
+
+
 def sound_of(source: Path) -> Path | None:
     """Return the file whose sound belongs to a driver: of a tracked file the `.wav` beside it."""
     if source.is_dir() or source.suffix == TRACKED:

@@ -57,8 +57,11 @@ LOW, HIGH = 0.05, 0.95
 """Quantiles that stand for the closed and the wide open mouth, and for weak and strong motion."""
 COMPONENTS = 64
 """Of the subject's faces; what lies beyond them is less than the tracker's noise."""
-CLOSED_AT_MOST_M = 1e-3
-"""Lips farther apart are not closed, even if a person who talks on never brings them closer in most of the clip."""
+CLOSED_M = (0.001, 0.003)
+"""Lips this far apart are closed: the first, or what a person's closest lips measure, if that is less than the second.
+
+The 5 % quantile alone would call half open lips closed for those who hardly ever close them.
+"""
 SHUT_QUANTILE = 0.01
 """Eyes are shut in few frames: this quantile of their opening is a shut eye, if it lies below CLOSED of the usual."""
 SHUT_OPENING = 0.25
@@ -99,9 +102,7 @@ class Scale(NamedTuple):
     @classmethod
     def of_lips(cls, driver: Float[np.ndarray, " T"], subject: Float[np.ndarray, " N"]) -> Scale:
         """Map closed lips to closed ones, wide open ones (HIGH) to wide open ones."""
-        closed, own_closed = (
-            float(np.clip(CLOSED_AT_MOST_M, gap.min(), np.quantile(gap, LOW))) for gap in (driver, subject)
-        )
+        closed, own_closed = _closed(driver), _closed(subject)
         slope = _gain(np.quantile(subject, HIGH) - own_closed, np.quantile(driver, HIGH) - closed)
         return cls(closed, own_closed, slope, slope, float(subject.min()), float(subject.max()))
 
@@ -140,7 +141,7 @@ class FaceTransfer:
         """
         own = footage.landmarks
         self._mean, self._driver_mean = own.mean(0), driver.landmarks.mean(0)
-        self._mouth = torch.from_numpy(speech_weights(self._mean.numpy()))
+        self._mouth = torch.from_numpy(speech_weights(self._mean.numpy())).index_fill(0, torch.from_numpy(IRISES), 0.0)
         self._gains = self._measure_gains(driver.landmarks, own)
         self._space = LandmarkSpace(COMPONENTS, 0, 0, footage.hair.shape[1])
         self._space.fit(own, footage.hair, footage.viewmats)
@@ -264,6 +265,12 @@ def _liveliness(landmarks: Float[Tensor, "T 478 3"], weights: Float[Tensor, " 47
 def _eye_width(face: Float[Tensor, "478 3"]) -> float:
     """Return the mean distance of an eye's corners (the first and the ninth point of its loop), metres."""
     return float(np.mean([(face[eye[0]] - face[eye[8]]).norm() for eye in (RIGHT_EYE, LEFT_EYE)]))
+
+
+def _closed(gap: Float[np.ndarray, " T"]) -> float:
+    """Return the gap of a person's closed lips, metres."""
+    closed, at_most = CLOSED_M
+    return float(np.clip(closed, min(gap.min(), at_most), np.quantile(gap, LOW)))
 
 
 def _shut(gap: Float[np.ndarray, " T"]) -> float:
