@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ from gaussian_head.media.video import probe_video
 logger = logging.getLogger(__name__)
 
 TRACKED = ".safetensors"
+NATIVE_LOG = re.compile(r"[IW]\d{4} |INFO: |WARNING: All log messages before absl")
+"""Lines that MediaPipe's native code writes to stderr whatever it is told."""
 _ANY_SIZE = 256
 """At which a subject folder is opened: no picture of it is read."""
 
@@ -72,7 +75,7 @@ def track_video(video: Path, out: Path) -> None:
         for line in front_end.stderr or ():
             if line.startswith("error: "):
                 refusal = line.removeprefix("error: ").strip()
-            else:
+            elif not NATIVE_LOG.match(line):
                 sys.stderr.write(line)
     if front_end.returncode == EXIT_BAD_INPUT:
         raise UserError(refusal)

@@ -67,6 +67,9 @@ SHUT_QUANTILE = 0.01
 SHUT_OPENING = 0.25
 """Opening of a shut eye in the mesh, of the usual opening, for people whose footage shows none."""
 
+LEAST_HEIGHT_M = 1e-4
+"""Eyes that are lower in the footage are no eyes that can be shut."""
+
 
 class Gap(NamedTuple):
     """A distance between points of the face that people look at: positive, or negative where the points cross over."""
@@ -207,7 +210,8 @@ class FaceTransfer:
             away = opening - opening.mean()
             return np.tensordot(away, (own - own.mean(0)) * weights, 1) / np.square(away).sum()
         shut = made_up_blink(footage).lids[int(np.argmax(LID_COURSE))].numpy() * weights
-        return shut / gap.measure(shut[None])
+        opens = float(gap.measure(shut[None])[0])
+        return shut / opens if opens < -LEAST_HEIGHT_M else np.zeros_like(shut)
 
 
 def retarget(

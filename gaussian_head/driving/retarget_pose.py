@@ -26,8 +26,8 @@ SHIFT_MARGIN_M = 0.01
 """Likewise of shifts along any axis."""
 STEPS = (-2, -1, 0, 1, 2)
 """Frames of footage by which the torso goes on in one frame: it never jumps."""
-STEP_PX = 0.2
-"""A step of one frame must show the head so much better, px."""
+STEP_SHARE = 4e-4
+"""A step of one frame must show the head so much better, in picture widths: 0.2 px of 512."""
 
 
 def transfer_pose(driver: Float[Tensor, "T 4 4"], footage: Float[Tensor, "N 4 4"]) -> Float[Tensor, "T 4 4"]:
@@ -84,7 +84,7 @@ def nearest_torsos(viewmats: Float[Tensor, "T 4 4"], footage: DrivingSequence) -
         for s, step in enumerate(STEPS):
             to = slice(max(step, 0), len(there) + min(step, 0))
             since = slice(max(-step, 0), len(there) - max(step, 0))
-            before[s, to] = cost[since] + STEP_PX * abs(step)
+            before[s, to] = cost[since] + STEP_SHARE * footage.width * abs(step)
         came_by[t] = np.take(STEPS, before.argmin(0))
         cost = before.min(0) + np.linalg.norm(there - wanted[t], axis=1)
     path = [int(cost.argmin())]
