@@ -61,9 +61,9 @@ def extract_frames(
 
     Raises:
         FileNotFoundError: No such video.
-        UserError: The video is refused by `check_video`, or no face is seen to crop around.
+        UserError: The video is refused by `check_length`, or no face is seen to crop around.
     """
-    total = check_video(video)
+    total = check_length(video)
     info = probe_video(video)
     box = choose_box(video, info.width, info.height, crop)
     width, height = _output_size(box, size)
@@ -100,6 +100,19 @@ def check_video(video: Path) -> int:
     """
     if not probe_video(video).has_audio:
         raise UserError(f"{video} has no sound; give a video in which the person can be heard.")
+    return check_length(video)
+
+
+def check_length(video: Path) -> int:
+    """Refuse a video that is too short, without decoding it.
+
+    Returns:
+        Its number of frames at 25 fps.
+
+    Raises:
+        FileNotFoundError: No such file.
+        UserError: Empty, truncated, not a video, or fewer than 50 frames.
+    """
     count = resampled_frame_count(video, VIDEO_FPS)
     if count < MINIMUM_FRAMES:
         raise UserError(

@@ -3,6 +3,7 @@
 python -m gaussian_head.synthesize -S data/<ID> -M output/<name> [--eval | --use_train] [--audio x.wav|x.npy]
     [--pose walk|still|TRACK] [--torso footage|model] [--seed N] [--blink-rate N] [--mouth-gain X] [--brow-gain X]
     [--gaze footage|camera]
+    [--drive other.mp4|TRACKED|FOLDER] [--drive-pose transfer|own]
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ import tyro
 from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
 from gaussian_head.data.subject import Subject
 from gaussian_head.device import choose_device
+from gaussian_head.driving.borrowed import load_driver, name_of, sound_of
 from gaussian_head.driving.pose_track import SUFFIXES, load_pose_track
 from gaussian_head.driving.predictor import load_predictor
+from gaussian_head.driving.retarget import DrivePose, retarget
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import Manner, Pose, SpeechDriver
 from gaussian_head.driving.upper_face import Gaze
@@ -76,9 +79,14 @@ class SynthesizeOptions:
     """With --audio: how far the brows move, 0..3; 1 is as in the footage."""
     gaze: Gaze = "footage"
     """With --audio: eyes look where they do in the footage, or into the camera."""
+    drive: Path | None = None
+    """Another person who moves the head: a video, a driving sequence (.safetensors) or a subject folder; the clip gets
+    its length and its sound."""
+    drive_pose: DrivePose = "transfer"
+    """With --drive: the head turns as the other person's, or walks through its own footage."""
     torso: Literal["footage", "model"] | None = None
-    """Neck and shoulders: the footage's pictures, or drawn to go with the head's pose. Default: model where --pose is a
-    track and the run has stage torso, else footage."""
+    """Neck and shoulders: the footage's pictures, or drawn to go with the head's pose. Default: model where the poses
+    are not the footage's (--pose TRACK, --drive) and the run has stage torso, else footage."""
     alpha: bool = False
     """Write RGBA pictures, head and torso without background, into a folder."""
     background: Path | None = None
@@ -150,8 +158,21 @@ def check(options: SynthesizeOptions) -> None:
         if given:
             flags = ", ".join("--" + name.replace("_", "-") for name in given)
             raise UserError(f"{flags}: only a head that speaks other sound is moved so; give --audio, or leave it out.")
+    check_drive(options)
     if not options.alpha and options.out is not None and options.out.suffix != ".mp4":
         raise UserError(f"--out must end in .mp4, got {options.out}; or give --alpha for a folder of pictures.")
+
+
+def check_drive(options: SynthesizeOptions) -> None:
+    """Refuse options that contradict --drive.
+
+    Raises:
+        UserError: They do.
+    """
+    if options.drive is not None and (options.audio is not None or options.use_val or options.use_train):
+        raise UserError("--drive gives motion and sound of its own; leave out --audio, --eval and --use_train.")
+    if options.drive is None and options.drive_pose != "transfer":
+        raise UserError("--drive-pose says how another person moves the head; give --drive, or leave it out.")
 
 
 def choose_motion(
@@ -164,6 +185,16 @@ def choose_motion(
         subject: The person.
         head_hears: Extractor of the audio features that the head itself takes; None: it takes none.
     """
+    if options.drive is not None:
+        if head_hears is not None:
+            raise UserError(
+                f"--drive moves the mouth by landmarks, but this head listens to {head_hears} features; train one with "
+                "--condition landmarks, or give the other person's sound by --audio."
+            )
+        driver = load_driver(options.drive, options.model / "drivers")
+        footage = DrivingSequence.from_subject(subject, subject.train)
+        motion = retarget(driver, footage, options.drive_pose, partial(torso_thumbnail, subject.layout))
+        return motion, len(driver), f"driven_by_{name_of(options.drive)}"
     if options.audio is None:
         split = "train" if options.use_train else "val"
         frames = getattr(subject, split)
@@ -203,8 +234,9 @@ def choose_backdrop(
     scene = None
     if not options.alpha:
         scene = read_rgb(options.background) if options.background else own_scene(subject.layout)
-    own_poses = options.pose not in ("walk", "still")
-    source = options.torso or ("model" if own_poses and has_torso(options.model) else "footage")
+    transferred = options.drive is not None and options.drive_pose == "transfer"
+    new_poses = transferred or options.pose not in ("walk", "still")
+    source = options.torso or ("model" if new_poses and has_torso(options.model) else "footage")
     if source == "footage":
         return Backdrop(subject.layout, subject.width, subject.height, scene)
     return torso_backdrop(options.model, subject, device, scene, rasterizer)
@@ -212,6 +244,8 @@ def choose_backdrop(
 
 def choose_sound(options: SynthesizeOptions, subject: Subject, scratch: Path) -> Path | None:
     """Return the sound of the clip: the one given, or the rendered frames' own, cut out into `scratch`."""
+    if options.drive is not None:
+        return sound_of(options.drive)
     if options.audio is not None:
         sound = options.audio.with_suffix(".wav") if options.audio.suffix == ".npy" else options.audio
         return sound if sound.is_file() else None

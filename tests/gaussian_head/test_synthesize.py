@@ -10,14 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_fit import TINY, trainer
 
 from cuda_ext import diff_gaussian_rasterization as drop_in
 from gaussian_head.data.layout import SPEECH_HZ, SubjectLayout
 from gaussian_head.data.subject import Subject
+from gaussian_head.driving.sequence import DrivingSequence
+from gaussian_head.geometry.landmarks import mouth_aperture
 from gaussian_head.media.audio import load_audio, write_wav
 from gaussian_head.media.image import read_rgb, read_rgba, write_png
-from gaussian_head.media.video import probe_video, read_frames
+from gaussian_head.media.video import VideoWriter, probe_video, read_frames
 from gaussian_head.synthesize import main
 from gaussian_head.training.torso_fit import fit_torso
 
@@ -190,12 +193,54 @@ def test_another_background(call: Call, tiny_run: Path, tmp_path: Path) -> None:
         (["--audio", "x.wav", "--blink-rate", "61"], "--blink-rate must be 0..60"),
         (["--audio", "x.wav", "--mouth-gain", "-1"], "--mouth-gain must be 0..3"),
         (["--audio", "x.wav", "--seed", "-1"], "--seed must be 0 or more"),
+        (["--drive", "nowhere.mp4"], "nowhere.mp4 does not exist"),
+        (["--drive", "x.mp4", "--audio", "x.wav"], "--drive gives motion and sound of its own"),
+        (["--drive", "x.mp4", "--eval"], "--drive gives motion and sound of its own"),
+        (["--drive", "x.mp4", "--use_train"], "--drive gives motion and sound of its own"),
+        (["--drive-pose", "own"], "--drive-pose says how another person"),
     ],
 )
 def test_bad_input_is_one_line(call: Call, capsys: pytest.CaptureFixture[str], flags: list[str], told: str) -> None:
     assert call(*flags) == 2
     error = capsys.readouterr().err
     assert told in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("pose", ["transfer", "own"])
+def test_another_person_moves_the_head(
+    call: Call, tiny_subject: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], pose: str
+) -> None:
+    subject = Subject(tiny_subject, 64)
+    driver = DrivingSequence.from_subject(subject, list(range(30, 52)))
+    driver.with_landmarks(driver.landmarks * torch.tensor([0.9, 1.1, 1.0])).save(tmp_path / "other.safetensors")
+    speech = load_audio(SubjectLayout(tiny_subject).speech)[30 * 640 : 52 * 640]
+    write_wav(tmp_path / "other.wav", speech, SPEECH_HZ)
+    assert call("--drive", tmp_path / "other.safetensors", "--drive-pose", pose) == 0
+    out = last_line(capsys)
+    assert out == tiny_run / "driven_by_other.mp4"
+    frames = frames_of(out)
+    assert len(frames) == 22
+    assert similarity(load_audio(out), speech) > 0.95
+    darkness = [255 - float(frame[38:46, 26:38].mean()) for frame in frames]
+    assert np.corrcoef(darkness, mouth_aperture(driver.landmarks.numpy()))[0, 1] > 0.7
+
+
+def test_a_subject_folder_may_drive(call: Call, tiny_subject: Path, tiny_run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "somebody.else"
+    shutil.copytree(tiny_subject, other)
+    assert call("--drive", other, "--alpha") == 0
+    assert len(list((tiny_run / "driven_by_somebody.else_rgba").glob("*.png"))) == 88
+
+
+def test_a_drive_video_without_a_face(call: Call, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("mediapipe")
+    with VideoWriter(tmp_path / "wall.mp4", 25, 96, 64) as writer:
+        for _ in range(52):
+            writer.write(np.full((64, 96, 3), 120, np.uint8))
+    assert call("--drive", tmp_path / "wall.mp4") == 2
+    error = capfd.readouterr().err
+    assert "wall.mp4: no face found" in error
     assert len(error.strip().splitlines()) == 1
 
 
