@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,11 +21,9 @@ from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
 from gaussian_head.data.subject import Subject
 from gaussian_head.device import choose_device
 from gaussian_head.driving.pose_track import SUFFIXES, load_pose_track
-from gaussian_head.driving.predictor import load_predictor
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import Manner, Pose, SpeechDriver
 from gaussian_head.driving.upper_face import Gaze
-from gaussian_head.driving.walk import torso_thumbnail
 from gaussian_head.errors import UserError, configure_logging, run_command
 from gaussian_head.evaluation.timing import record_timing
 from gaussian_head.media.audio import fit_length, load_audio, write_wav
@@ -153,12 +150,10 @@ def choose_motion(options: SynthesizeOptions, subject: Subject) -> tuple[Iterabl
         split = "train" if options.use_train else "val"
         frames = getattr(subject, split)
         return [DrivingSequence.from_subject(subject, frames)], len(frames), split
-    footage = DrivingSequence.from_subject(subject, subject.val if options.use_val else subject.train)
     manner = Manner(
         options.seed, choose_pose(options.pose), options.blink_rate, options.mouth_gain, options.brow_gain, options.gaze
     )
-    thumbnail = partial(torso_thumbnail, subject.layout)
-    driver = SpeechDriver(load_predictor(options.model / "driving"), footage, manner, thumbnail)
+    driver = SpeechDriver.load(options.model, subject, subject.val if options.use_val else subject.train, manner)
     heard = driver.read(options.audio)
     return driver.perform(*heard), len(heard.features), options.audio.stem
 

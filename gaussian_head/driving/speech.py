@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,9 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
+from gaussian_head.data.subject import Subject
 from gaussian_head.driving.hearing import hear, refuse_others
 from gaussian_head.driving.ping_pong import ping_pong
-from gaussian_head.driving.predictor import SpeechPredictor
+from gaussian_head.driving.predictor import SpeechPredictor, load_predictor
 from gaussian_head.driving.sequence import DrivingSequence, poses_between
 from gaussian_head.driving.silence import loudness, speech_gate
 from gaussian_head.driving.speech_points import speech_weights
@@ -35,7 +36,7 @@ from gaussian_head.driving.upper_face import (
     own_blink_rate,
     without_blinks,
 )
-from gaussian_head.driving.walk import Walk, find_loops, longest_run
+from gaussian_head.driving.walk import Walk, find_loops, longest_run, torso_thumbnail
 from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import mouth_aperture
 from gaussian_head.media.audio import load_audio, warn_of_faults
@@ -91,6 +92,17 @@ class SpeechDriver:
     torso: Callable[[int], Float[np.ndarray, "h w 4"]] | None = None
     """Small pictures of the footage's torso (`walk.torso_thumbnail`), for jumps that it survives unseen."""
 
+    @classmethod
+    def load(cls, run: Path, subject: Subject, frames: list[int], manner: Manner) -> SpeechDriver:
+        """Take a run folder's predictor, and some of its subject's frames for all that sound does not give.
+
+        Raises:
+            FileNotFoundError: The run has no predictor.
+            UserError: A file is damaged or of another version.
+        """
+        footage = DrivingSequence.from_subject(subject, frames)
+        return cls(load_predictor(run / "driving"), footage, manner, partial(torso_thumbnail, subject.layout))
+
     def hear(self, speech: Float[np.ndarray, "S"]) -> Float[np.ndarray, "T W C"]:
         """Turn speech (16 kHz) into the audio features of the predictor, 25 rows a second.
 
@@ -142,15 +154,27 @@ class SpeechDriver:
             stop = min(start + chunk, frames)
             around = surroundings.take(loud[start:stop])
             spoken = self._spoken(features, start, stop, around.landmarks)
-            closed = self.closed_mouth(around.landmarks)
-            open_by = torch.from_numpy(self.manner.mouth_gain * gate[start:stop]).float()[:, None, None]
-            yield around.with_landmarks(closed + open_by * (spoken - closed))
+            yield self.with_mouth(around, spoken, gate[start:stop])
 
     def drive(
         self, features: Float[np.ndarray, "T W C"], speech: Float[np.ndarray, "S"] | None = None
     ) -> DrivingSequence:
         """Return as many frames of motion as there are features, in one piece; see `perform`."""
         return DrivingSequence.join(list(self.perform(features, speech)))
+
+    def with_mouth(
+        self, around: DrivingSequence, spoken: Float[Tensor, "T 478 3"], gate: Float[np.ndarray, " T"]
+    ) -> DrivingSequence:
+        """Give motion the mouth that was predicted, opened from the closed one.
+
+        Args:
+            around: The rest of the motion.
+            spoken: Predicted landmarks, metres.
+            gate: How much of them is to be believed (`silence.speech_gate`).
+        """
+        closed = self.closed_mouth(around.landmarks)
+        open_by = torch.from_numpy(self.manner.mouth_gain * gate).float()[:, None, None]
+        return around.with_landmarks(closed + open_by * (spoken - closed))
 
     def closed_mouth(self, landmarks: Float[Tensor, "T 478 3"]) -> Float[Tensor, "T 478 3"]:
         """Close the mouth of faces (metres), as the subject does: lips and chin, fading out over the cheeks."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
 from cuda_ext import rasterize
+from gaussian_head.driving.live import LiveDriver, Voice
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import SpeechDriver
 from gaussian_head.model.head import Head
@@ -108,3 +109,26 @@ class GaussianTalkingHead:
     def speak(self, speech: Float[np.ndarray, "S"]) -> Iterator[UInt8[np.ndarray, "H W C"]]:
         """Say something; see `TalkingHead.speak`."""
         return render_clip(self.head, self.driver.perform(self.driver.hear(speech), speech), self.backdrop)
+
+    def stream(
+        self, chunks: Iterable[Num[np.ndarray, "S"]], voice: Voice | None = None
+    ) -> Iterator[UInt8[np.ndarray, "H W C"]]:
+        """Say something that is still being said.
+
+        How the sound is cut changes nothing: pictures are the same for any chunks. They are those of `speak` where
+        `voice` was measured on the very sound; else levels that `speak` measures are estimated from what was heard so
+        far.
+
+        Args:
+            chunks: Samples at 16 kHz in [-1, 1], in pieces of any length, empty ones too; none is asked for before a
+                frame needs it.
+            voice: Levels of the voice and the room, from an earlier recording (`Voice.measure`).
+
+        Returns:
+            Pictures, each as soon as it can be told, `LiveDriver.delay_s` behind the sound; at the end of the chunks
+            those that are still due: 25 a second, as many as it takes to cover the sound.
+
+        Raises:
+            UserError: The head hears features that need the whole sound; while it runs, a chunk is no sound.
+        """
+        return render_clip(self.head, LiveDriver(self.driver, voice).perform(chunks), self.backdrop)
