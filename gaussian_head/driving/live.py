@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float, Num
 
 from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
-from gaussian_head.driving.predictor import StreamingPredictor
+from gaussian_head.driving.predictor import SpeechPredictor, StreamingPredictor
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.silence import STEP_HZ, GateLevels, LiveGate, gate_levels
 from gaussian_head.driving.speech import SpeechDriver, Surroundings
@@ -45,6 +44,49 @@ class Voice(NamedTuple):
         return found
 
 
+class Delay(NamedTuple):
+    """Seconds between a moment of a sound and that at which its picture can be told, without chunks and computing."""
+
+    look_ahead_s: float
+    """Frames that the predictor hears ahead."""
+    window_s: float
+    """What the mel window of the last of them hears ahead. The gate makes do with what was heard until then."""
+
+    @property
+    def total_s(self) -> float:
+        """Both."""
+        return self.look_ahead_s + self.window_s
+
+
+def stream_delay(predictor: SpeechPredictor) -> Delay:
+    """Declare how far a stream is behind its sound.
+
+    Raises:
+        UserError: The predictor cannot stream; see `require_streaming`.
+    """
+    return Delay(require_streaming(predictor).look_ahead / VIDEO_FPS, HEARS_AHEAD / SPEECH_HZ)
+
+
+def require_streaming(predictor: SpeechPredictor) -> StreamingPredictor:
+    """Refuse a predictor that cannot hear a sound while it goes on.
+
+    Raises:
+        UserError: It hears features that need the whole sound, or cannot hear frame by frame.
+    """
+    extractor = predictor.facts.extractor
+    if extractor != "mel":
+        raise UserError(
+            f"a stream hears mel features alone, but this head was trained with {extractor}, which needs whole "
+            "sentences; train stage landmarks where mel is the subject's only features, or use synthesize --audio."
+        )
+    if not isinstance(predictor, StreamingPredictor):
+        raise UserError(
+            "this head's predictor cannot hear frame by frame; train one that can: "
+            "python -m gaussian_head.train landmarks --predictor network"
+        )
+    return predictor
+
+
 class LiveDriver:
     """Lets a person speak a sound while it goes on."""
 
@@ -57,32 +99,12 @@ class LiveDriver:
                 if that has these levels. None: they are estimated from what was heard so far.
 
         Raises:
-            UserError: The head hears features that need the whole sound, or its predictor cannot hear frame by frame.
+            UserError: The predictor cannot stream; see `require_streaming`.
         """
-        facts = driver.predictor.facts
-        if facts.extractor != "mel":
-            raise UserError(
-                f"a stream hears mel features alone, but this head was trained with {facts.extractor}, which needs "
-                "whole sentences; train stage landmarks where mel is the subject's only features, or use synthesize."
-            )
-        if not isinstance(driver.predictor, StreamingPredictor):
-            raise UserError(
-                "this head's predictor cannot hear frame by frame; train one that can: "
-                "python -m gaussian_head.train landmarks --predictor network"
-            )
+        self.predictor = require_streaming(driver.predictor)
         self.driver = driver
-        self.predictor = driver.predictor
         self._voice = voice
         self._surroundings = Surroundings(driver)
-
-    @property
-    def delay_s(self) -> float:
-        """Seconds between a moment of the sound and that at which its picture can be told, without any computing.
-
-        The predictor's look-ahead, and what the mel window of the last frame it hears takes in; the gate makes do with
-        what was heard until then.
-        """
-        return self.predictor.look_ahead / VIDEO_FPS + HEARS_AHEAD / SPEECH_HZ
 
     def perform(self, chunks: Iterable[Num[np.ndarray, "S"]]) -> Iterator[DrivingSequence]:
         """Make motion of a sound while it goes on; a driver performs once.

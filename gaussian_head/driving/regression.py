@@ -126,13 +126,13 @@ class SpeechRegression:
     def rough_codes(self, context: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T K"]:
         """Predict codes of frames from what is heard around them (`stack_context`), not yet smoothed over time."""
         t = self._tensors
-        return ((context - t["input_mean"]) * t["input_scale"]) @ t["matrix"]
+        # BLAS would wake its threads for each frame of a stream, which takes longer than the product.
+        return np.einsum("td,dk->tk", (context - t["input_mean"]) * t["input_scale"], t["matrix"])
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Numbers that describe one frame's sound, and codes made of them."""
-        inputs, codes = self._tensors["matrix"].shape
-        return inputs // (2 * REACH + 1), codes
+    def context(self) -> int:
+        """Numbers that describe what is heard around one frame."""
+        return len(self._tensors["matrix"])
 
     @property
     def look_ahead(self) -> int:
@@ -158,8 +158,8 @@ class RegressionStream:
     def __init__(self, regression: SpeechRegression) -> None:
         """Begin a new sound."""
         self._regression = regression
-        columns, codes = regression.shape
-        self._heard, self._rough = Around(REACH, columns), Around(SMOOTHING_REACH, codes)
+        self._heard = Around(REACH, regression.context // (2 * REACH + 1))
+        self._rough = Around(SMOOTHING_REACH, regression.space.basis.shape[0])
         impulse = np.eye(1, 2 * SMOOTHING_REACH + 1, SMOOTHING_REACH)[0]
         self._weights = gaussian_filter1d(impulse, SMOOTHING_FRAMES, mode="constant", radius=SMOOTHING_REACH)
 
@@ -173,7 +173,7 @@ class RegressionStream:
         return self._smoothed(np.concatenate([due, self._rough.flush()]))
 
     def _codes(self, around: Float[np.ndarray, "R N D"]) -> Float[np.ndarray, "R K"]:
-        return self._regression.rough_codes(around.reshape(len(around), -1).astype(np.float64))
+        return self._regression.rough_codes(around.reshape(len(around), self._regression.context).astype(np.float64))
 
     def _smoothed(self, around: Float[np.ndarray, "R N K"]) -> Float[Tensor, "R K"]:
         return torch.from_numpy(np.einsum("rnk,n->rk", around, self._weights))

@@ -3,8 +3,8 @@
 After specs/gaussian_head.md i.4: below -45 dB for more than 80 ms; closing takes 120 ms, and so does opening, which is
 half done 60 ms ahead of the onset. Pauses shorter than both therefore close it in part.
 
-A clip is judged as a whole (`speech_gate`, `loudness`). A stream (`LiveGate`) is judged by the same rules against levels
-that were measured before, or that are estimated from what was heard so far.
+A clip is judged as a whole (`speech_gate`, `loudness`). A stream (`LiveGate`) is judged by the same rules, but against
+levels that were measured before, or that are estimated from what was heard so far.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Log-mel features of speech, at four steps a video frame, independent of the recording's loudness.
 
-Step j is centred on sample 160 j (time j / 100 s); a step sees a Hann window of 640 samples (40 ms). A frame's window is
-therefore complete once `HEARS_AHEAD` samples behind the frame's own first one are there.
+Step j is centred on sample 160 j (time j / 100 s); a step sees a Hann window of 640 samples (40 ms). So a frame's
+window is complete once the samples up to `HEARS_AHEAD` behind the frame's own moment are there.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float, Float32
 from numpy import ndarray
+from scipy.sparse import csr_array
 
 from gaussian_head.media.live_level import LiveLevel
 
@@ -159,17 +160,20 @@ def _relative(level: Float[ndarray, "J 80"], loud_db: float) -> Float32[ndarray,
 
 def _band_db(windowed: Float[ndarray, "J W"]) -> Float[ndarray, "J 80"]:
     power = np.abs(np.fft.rfft(windowed, FFT)) ** 2
-    return 10 * np.log10(power @ _mel_filters().T + 1e-14)
+    return 10 * np.log10((_mel_filters() @ power.T).T + 1e-14)
 
 
 @lru_cache(maxsize=1)
-def _mel_filters() -> Float[ndarray, "80 F"]:
-    """Triangles between equally spaced mels, each of unit area over frequency (Slaney's Auditory Toolbox scale)."""
+def _mel_filters() -> csr_array:
+    """Triangles between equally spaced mels, each of unit area over frequency (Slaney's Auditory Toolbox scale).
+
+    Sparse, [80, F]: few of the products are not zero, and a stream asks for one row at a time.
+    """
     edges_hz = _hz_from_mel(np.linspace(_mel_from_hz(LOW_HZ), _mel_from_hz(HIGH_HZ), BANDS + 2))
     bins_hz = np.fft.rfftfreq(FFT, 1 / SPEECH_HZ)
     low, centre, high = edges_hz[:-2, None], edges_hz[1:-1, None], edges_hz[2:, None]
     triangles = np.minimum((bins_hz - low) / (centre - low), (high - bins_hz) / (high - centre))
-    return np.maximum(triangles, 0) * (2 / (high - low))
+    return csr_array(np.maximum(triangles, 0) * (2 / (high - low)))
 
 
 def _mel_from_hz(hz: float) -> float:

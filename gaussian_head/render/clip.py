@@ -12,7 +12,7 @@ from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
 from cuda_ext import rasterize
-from gaussian_head.driving.live import LiveDriver, Voice
+from gaussian_head.driving.live import Delay, LiveDriver, Voice, stream_delay
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import SpeechDriver
 from gaussian_head.model.head import Head
@@ -106,6 +106,15 @@ class GaussianTalkingHead:
         self.backdrop = backdrop
         self.fps = driver.motion.fps
 
+    @property
+    def delay(self) -> Delay:
+        """How far `stream` is behind its sound, computing aside.
+
+        Raises:
+            UserError: The head cannot stream.
+        """
+        return stream_delay(self.driver.predictor)
+
     def speak(self, speech: Float[np.ndarray, "S"]) -> Iterator[UInt8[np.ndarray, "H W C"]]:
         """Say something; see `TalkingHead.speak`."""
         return render_clip(self.head, self.driver.perform(self.driver.hear(speech), speech), self.backdrop)
@@ -125,10 +134,10 @@ class GaussianTalkingHead:
             voice: Levels of the voice and the room, from an earlier recording (`Voice.measure`).
 
         Returns:
-            Pictures, each as soon as it can be told, `LiveDriver.delay_s` behind the sound; at the end of the chunks
-            those that are still due: 25 a second, as many as it takes to cover the sound.
+            Pictures, 25 a second, each as soon as it can be told, `delay` behind its sound; at the end of the chunks
+            those that are still due: as many as it takes to cover the sound.
 
         Raises:
-            UserError: The head hears features that need the whole sound; while it runs, a chunk is no sound.
+            UserError: The head hears features that need the whole sound; or, later, a chunk is no sound.
         """
         return render_clip(self.head, LiveDriver(self.driver, voice).perform(chunks), self.backdrop)
