@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import binary_closing, binary_opening, uniform_filter1d
-from scipy.signal import butter, sosfilt
+from scipy.signal import butter, lfilter
 
 from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
 from gaussian_head.media.live_level import LiveLevel
@@ -67,10 +67,10 @@ def speech_levels(speech: Float[np.ndarray, "S"]) -> Float[np.ndarray, " J"]:
     hop = SPEECH_HZ // STEP_HZ
     if not len(speech):
         return np.zeros(0)
-    high_pass, state = _hum_filter()
+    high_pass, state = butter(2, HUM_HZ, "highpass", fs=SPEECH_HZ), np.zeros(2)
     energies = []
     for start in range(0, len(speech), BLOCK_S * SPEECH_HZ):
-        filtered, state = sosfilt(high_pass, speech[start : start + BLOCK_S * SPEECH_HZ], zi=state)
+        filtered, state = lfilter(*high_pass, speech[start : start + BLOCK_S * SPEECH_HZ], zi=state)
         energies.append(np.square(np.pad(filtered, (0, -len(filtered) % hop))).reshape(-1, hop).sum(1))
     energy = np.concatenate([[0.0], *energies])
     samples = np.diff(np.minimum(np.arange(len(energy)) * hop, len(speech)), prepend=0)
@@ -163,7 +163,8 @@ class LiveGate:
         """
         self._given = given
         self._live = LiveLevel(ASSUMED_LOUD_DB, QUIETEST_LOUD_DB)
-        self._high_pass, self._state = _hum_filter()
+        self._high_pass = butter(2, HUM_HZ, "highpass", fs=SPEECH_HZ)
+        self._state = np.zeros(2)
         self._energy, self._count = 0.0, 0
         self._powers: deque[float] = deque(maxlen=round(FLOOR_S * STEP_HZ))
         self._floors: deque[float] = deque(maxlen=round(FLOOR_MEMORY_S * STEP_HZ))
@@ -174,7 +175,7 @@ class LiveGate:
 
     def hear(self, speech: Float[np.ndarray, "S"]) -> None:
         """Take one more step: 160 samples at 16 kHz; fewer end the sound."""
-        filtered, self._state = sosfilt(self._high_pass, speech, zi=self._state)
+        filtered, self._state = lfilter(*self._high_pass, speech, zi=self._state)
         energy = float(np.square(filtered).sum())
         level = 10 * np.log10(max((self._energy + energy) / max(self._count + len(speech), 1), 1e-12))
         self._energy, self._count = energy, len(speech)
@@ -205,12 +206,6 @@ class LiveGate:
         self._floors.append(sum(self._powers) / len(self._powers) if measured else np.inf)
         floor = min(self._floors)
         return GateLevels(loud, _threshold(loud, floor if np.isfinite(floor) else 0.0))
-
-
-def _hum_filter() -> tuple[Float[np.ndarray, "N 6"], Float[np.ndarray, "N 2"]]:
-    """Return a high-pass filter and its state before the first sample."""
-    high_pass = butter(2, HUM_HZ, "highpass", fs=SPEECH_HZ, output="sos")
-    return high_pass, np.zeros((len(high_pass), 2))
 
 
 def _threshold(loud: float, floor_power: float) -> float:

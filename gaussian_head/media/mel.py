@@ -29,6 +29,7 @@ HEARS_AHEAD = (FRAME_WINDOW // 2 - 1) * HOP + WINDOW // 2
 """Samples after the moment of a video frame that its window hears: 90 ms."""
 SILENCE = -1.0
 """Value of a band 80 dB or more under the loud level."""
+_HANN = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
 _RANGE_DB = 80.0
 _QUIETEST_LOUD_DB = -30.0
 _ASSUMED_LOUD_DB = 12.0
@@ -145,9 +146,8 @@ def _band_levels(padded: Float32[ndarray, "S"], steps: int) -> Float[ndarray, "J
     """Measure the bands (dB) of the first windows of a sound that begins half a window before its first step."""
     if not steps:
         return np.zeros((0, BANDS))
-    hann = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
     view = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][:steps]
-    return np.concatenate([_band_db(view[j : j + 1024] * hann) for j in range(0, steps, 1024)])
+    return np.concatenate([_band_db(view[j : j + 1024] * _HANN) for j in range(0, steps, 1024)])
 
 
 def _loud_db(level: Float[ndarray, "J 80"]) -> float:
