@@ -130,7 +130,7 @@ class Stopwatch:
             yield frame
 
     def figures(self) -> dict[str, Any]:
-        """Return real-time factor (by the clock, and by the processor time of all cores), time of the first frame, and of the others median and 99th percentile."""
+        """Return real-time factors (by the clock, by the time of all cores) and how long frames take and are late."""
         sound_s = self._microphone.heard / SPEECH_HZ
         return {
             "frames": len(self.computing),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float
 
 from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
 from gaussian_head.driving.predictor import SpeechPredictor, StreamingPredictor
@@ -106,7 +106,7 @@ class LiveDriver:
         self._voice = voice
         self._surroundings = Surroundings(driver)
 
-    def perform(self, chunks: Iterable[Num[np.ndarray, "S"]]) -> Iterator[DrivingSequence]:
+    def perform(self, chunks: Iterable[np.ndarray]) -> Iterator[DrivingSequence]:
         """Make motion of a sound while it goes on; a driver performs once.
 
         Args:
@@ -137,7 +137,7 @@ class LiveDriver:
             yield self.driver.with_mouth(around, spoken, np.array([believed]))
 
 
-def in_steps(chunks: Iterable[Num[np.ndarray, "S"]]) -> Iterator[Float[np.ndarray, "S"]]:
+def in_steps(chunks: Iterable[np.ndarray]) -> Iterator[Float[np.ndarray, "S"]]:
     """Cut a sound that comes in chunks into steps of 160 samples; the last one may be shorter.
 
     Raises:

@@ -16,7 +16,7 @@ MEMORY_S = 60.0
 QUIET_DB = 25.0
 """A step so far below the loud level is rather a pause than the voice ..."""
 QUIET_WEIGHT = 0.02
-"""... and counts only so much: a level that was thought far too high is corrected, but slowly."""
+"""... and counts only so much: a level that was thought far too high is corrected, but in a minute."""
 PRIOR_STEPS = 5
 """The level assumed at first counts like so many steps."""
 LOWEST_DB, HIGHEST_DB, BIN_DB = -120.0, 60.0, 0.25

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Num, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from cuda_ext import rasterize
@@ -119,9 +119,7 @@ class GaussianTalkingHead:
         """Say something; see `TalkingHead.speak`."""
         return render_clip(self.head, self.driver.perform(self.driver.hear(speech), speech), self.backdrop)
 
-    def stream(
-        self, chunks: Iterable[Num[np.ndarray, "S"]], voice: Voice | None = None
-    ) -> Iterator[UInt8[np.ndarray, "H W C"]]:
+    def stream(self, chunks: Iterable[np.ndarray], voice: Voice | None = None) -> Iterator[UInt8[np.ndarray, "H W C"]]:
         """Say something that is still being said.
 
         How the sound is cut changes nothing: pictures are the same for any chunks. They are those of `speak` where
@@ -129,8 +127,8 @@ class GaussianTalkingHead:
         far.
 
         Args:
-            chunks: Samples at 16 kHz in [-1, 1], in pieces of any length, empty ones too; none is asked for before a
-                frame needs it.
+            chunks: Samples at 16 kHz in [-1, 1], rows of floating-point numbers of any length, empty ones too; none is
+                asked for before a frame needs it.
             voice: Levels of the voice and the room, from an earlier recording (`Voice.measure`).
 
         Returns:
