@@ -26,7 +26,6 @@ from gaussian_head.data.subject import Subject
 from gaussian_head.device import choose_device
 from gaussian_head.driving.borrowed import load_driver, name_of, sound_of
 from gaussian_head.driving.pose_track import SUFFIXES, load_pose_track
-from gaussian_head.driving.predictor import load_predictor
 from gaussian_head.driving.retarget import DrivePose, retarget
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import Manner, Pose, SpeechDriver
@@ -199,12 +198,11 @@ def choose_motion(
         split = "train" if options.use_train else "val"
         frames = getattr(subject, split)
         return [DrivingSequence.from_subject(subject, frames, head_hears)], len(frames), split
-    footage = DrivingSequence.from_subject(subject, subject.val if options.use_val else subject.train)
     manner = Manner(
         options.seed, choose_pose(options.pose), options.blink_rate, options.mouth_gain, options.brow_gain, options.gaze
     )
-    thumbnail = partial(torso_thumbnail, subject.layout)
-    driver = SpeechDriver(load_predictor(options.model / "driving"), footage, manner, thumbnail, head_hears)
+    frames = subject.val if options.use_val else subject.train
+    driver = SpeechDriver.load(options.model, subject, frames, manner, head_hears)
     heard = driver.read(options.audio)
     return driver.perform(*heard), len(heard.features), options.audio.stem
 

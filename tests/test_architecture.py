@@ -26,6 +26,7 @@ LEVELS = (
     {
         "gaussian_head.train",
         "gaussian_head.synthesize",
+        "gaussian_head.stream",
         "gaussian_head.evaluate",
         "gaussian_head.benchmark",
         "gaussian_head.export",

@@ -17,6 +17,7 @@ THIN = ("process", "train", "synthesize", "evaluate", "prepare", "tensorboard")
 COMMANDS = (
     "gaussian_head.train",
     "gaussian_head.synthesize",
+    "gaussian_head.stream",
     "gaussian_head.evaluate",
     "gaussian_head.benchmark",
     "gaussian_head.export",

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gaussian_head.config import from_json, to_json
-from gaussian_head.driving.audio_landmarks import AudioLandmarkConfig, AudioLandmarkNet
+from gaussian_head.driving.audio_landmarks import AudioLandmarkConfig, AudioLandmarkNet, Stream
 from gaussian_head.driving.features import check_features
 from gaussian_head.driving.regression import RegressionFacts, SpeechRegression
 from gaussian_head.driving.speech_space import SpeechSpace
@@ -72,6 +72,40 @@ class SpeechPredictor(Protocol):
         Raises:
             UserError: Wrong number of axes, window or width.
         """
+        ...
+
+
+@runtime_checkable
+class CodeStream(Protocol):
+    """Speech codes of a sound that is still going on, equal to those of the whole sound."""
+
+    def push(self, features: Float[np.ndarray, "T W C"]) -> Float[Tensor, "R K"]:
+        """Take some more frames.
+
+        Returns:
+            Codes of the frames that can be told now, none at first: the r-th code that ever comes out is frame r's.
+        """
+        ...
+
+    def flush(self) -> Float[Tensor, "R K"]:
+        """End the sound, and return the codes that are still due."""
+        ...
+
+
+@runtime_checkable
+class StreamingPredictor(SpeechPredictor, Protocol):
+    """A predictor that can also hear a sound frame by frame."""
+
+    space: SpeechSpace
+    """Of the codes: `decode` makes them the landmarks that `predict` would give."""
+
+    @property
+    def look_ahead(self) -> int:
+        """Frames after the current one that are heard: what a stream is late."""
+        ...
+
+    def stream(self) -> CodeStream:
+        """Begin a new sound."""
         ...
 
 
@@ -146,6 +180,15 @@ class SpeechNetwork:
     def check(self, audio_features: np.ndarray) -> None:
         """Refuse features of another kind than the training's; see `SpeechPredictor.check`."""
         check_features(audio_features, self.facts.extractor, self.facts.feature_shape)
+
+    @property
+    def look_ahead(self) -> int:
+        """Frames after the current one that are heard."""
+        return self.net.look_ahead
+
+    def stream(self) -> Stream:
+        """Begin a new sound; see `StreamingPredictor.stream`."""
+        return Stream(self.net)
 
 
 def better(ridge: RegressionFacts, network: NetworkFacts) -> PredictorName:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from safetensors.numpy import load_file, save_file
 from scipy.ndimage import gaussian_filter1d
@@ -31,6 +32,8 @@ FORMAT = 2
 REACH = 5
 """Frames before and after the current one that are heard: mouths open up to 150 ms before their sound."""
 SMOOTHING_FRAMES = 0.7
+SMOOTHING_REACH = 3
+"""Frames before and after that smoothing takes in: four standard deviations."""
 SILENCE_SHARE = 0.02
 """Weight of each kind of silence, as a share of the training frames."""
 LIVELINESS = 0.75
@@ -116,9 +119,27 @@ class SpeechRegression:
     ) -> Float[Tensor, "T 478 3"]:
         """Predict the face that speaks; see `SpeechPredictor.predict`."""
         self.check(audio_features)
+        return self.space.decode(_smoothed(self.rough_codes(stack_context(audio_features))), rest)
+
+    def rough_codes(self, context: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T K"]:
+        """Predict codes of frames from what is heard around them (`stack_context`), not yet smoothed over time."""
         t = self._tensors
-        inputs = (stack_context(audio_features) - t["input_mean"]) * t["input_scale"]
-        return self.space.decode(_smoothed(inputs @ t["matrix"]), rest)
+        # BLAS would wake its threads for each frame of a stream, which takes longer than the product.
+        return np.einsum("td,dk->tk", (context - t["input_mean"]) * t["input_scale"], t["matrix"])
+
+    @property
+    def context(self) -> int:
+        """Numbers that describe what is heard around one frame."""
+        return len(self._tensors["matrix"])
+
+    @property
+    def look_ahead(self) -> int:
+        """Frames after the current one that are heard."""
+        return REACH + SMOOTHING_REACH
+
+    def stream(self) -> RegressionStream:
+        """Begin a new sound; see `StreamingPredictor.stream`."""
+        return RegressionStream(self)
 
     def check(self, audio_features: np.ndarray) -> None:
         """Refuse features of another kind than those fitted on.
@@ -127,6 +148,56 @@ class SpeechRegression:
             UserError: Wrong number of axes, window or width.
         """
         check_features(audio_features, self.facts.extractor, self.facts.feature_shape)
+
+
+class RegressionStream:
+    """Feeds a regression frame by frame; what comes out is `look_ahead` frames late and equal to the whole file's."""
+
+    def __init__(self, regression: SpeechRegression) -> None:
+        """Begin a new sound."""
+        self._regression = regression
+        self._heard = Around(REACH, regression.context // (2 * REACH + 1))
+        self._rough = Around(SMOOTHING_REACH, regression.space.basis.shape[0])
+        impulse = np.eye(1, 2 * SMOOTHING_REACH + 1, SMOOTHING_REACH)[0]
+        self._weights = gaussian_filter1d(impulse, SMOOTHING_FRAMES, mode="constant", radius=SMOOTHING_REACH)
+
+    def push(self, features: Float[np.ndarray, "T W C"]) -> Float[Tensor, "R K"]:
+        """Take some more frames; see `CodeStream.push`."""
+        return self._smoothed(self._rough.push(self._codes(self._heard.push(average_parts(features)))))
+
+    def flush(self) -> Float[Tensor, "R K"]:
+        """End the sound; see `CodeStream.flush`."""
+        due = self._rough.push(self._codes(self._heard.flush()))
+        return self._smoothed(np.concatenate([due, self._rough.flush()]))
+
+    def _codes(self, around: Float[np.ndarray, "R N D"]) -> Float[np.ndarray, "R K"]:
+        return self._regression.rough_codes(around.reshape(len(around), self._regression.context).astype(np.float64))
+
+    def _smoothed(self, around: Float[np.ndarray, "R N K"]) -> Float[Tensor, "R K"]:
+        return torch.from_numpy(np.einsum("rnk,n->rk", around, self._weights))
+
+
+class Around:
+    """Gives each row with those around it, as soon as they are known; beyond the ends, the last row is repeated."""
+
+    def __init__(self, reach: int, columns: int) -> None:
+        """Begin, to give 2 reach + 1 rows of some columns at a time."""
+        self._reach = reach
+        self._held: Float[np.ndarray, "N D"] = np.zeros((0, columns))
+
+    def push(self, rows: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "R N D"]:
+        """Take some more rows, and return those that can be told now, each with its neighbours."""
+        if not len(self._held):
+            self._held = np.repeat(rows[:1], self._reach, axis=0)
+        held = np.concatenate([self._held, rows])
+        told = max(0, len(held) - 2 * self._reach)
+        self._held = held[told:]
+        around = np.arange(told)[:, None] + np.arange(2 * self._reach + 1)
+        return held[around]
+
+    def flush(self) -> Float[np.ndarray, "R N D"]:
+        """End: return the rows that are still due."""
+        return self.push(np.repeat(self._held[-1:], self._reach, axis=0))
 
 
 def stack_context(audio_features: Float[np.ndarray, "T W C"]) -> Float[np.ndarray, "T D"]:
@@ -196,7 +267,7 @@ def fit_and_hold_out(subject: Subject, extractor: str = "mel") -> tuple[SpeechRe
 
 
 def _smoothed(codes: Float[np.ndarray, "T K"]) -> Float[np.ndarray, "T K"]:
-    return gaussian_filter1d(codes, SMOOTHING_FRAMES, axis=0, mode="nearest")
+    return gaussian_filter1d(codes, SMOOTHING_FRAMES, axis=0, mode="nearest", radius=SMOOTHING_REACH)
 
 
 def gain_for(heard: Float[np.ndarray, " T"], true: Float[np.ndarray, " T"]) -> float:

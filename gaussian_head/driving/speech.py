@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,9 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
+from gaussian_head.data.subject import Subject
 from gaussian_head.driving.hearing import hear, refuse_others
 from gaussian_head.driving.ping_pong import ping_pong
-from gaussian_head.driving.predictor import SpeechPredictor
+from gaussian_head.driving.predictor import SpeechPredictor, load_predictor
 from gaussian_head.driving.sequence import DrivingSequence, poses_between
 from gaussian_head.driving.silence import loudness, speech_gate
 from gaussian_head.driving.upper_face import (
@@ -34,7 +35,7 @@ from gaussian_head.driving.upper_face import (
     own_blink_rate,
     without_blinks,
 )
-from gaussian_head.driving.walk import Walk, find_loops, longest_run
+from gaussian_head.driving.walk import Walk, find_loops, longest_run, torso_thumbnail
 from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import mouth_aperture
 from gaussian_head.geometry.speech_points import speech_weights
@@ -71,6 +72,9 @@ class Manner:
     """Eyes that look where they look in the footage, or that stay on the camera."""
 
 
+MANNER = Manner()
+
+
 class Heard(NamedTuple):
     """What a head is to say."""
 
@@ -88,7 +92,7 @@ class SpeechDriver:
     """Predicts the landmarks of a speaking face from audio features."""
     motion: DrivingSequence
     """Footage of the person; supplies pose, torso, hair, and the ways of eyes and brows."""
-    manner: Manner = Manner()
+    manner: Manner = MANNER
     torso: Callable[[int], Float[np.ndarray, "h w 4"]] | None = None
     """Small pictures of the footage's torso (`walk.torso_thumbnail`), for jumps that it survives unseen."""
     head_hears: str | None = None
@@ -106,6 +110,20 @@ class SpeechDriver:
                 f"the head hears {self.head_hears} features, but its landmarks are predicted from {predicts_from}; "
                 f"train stage landmarks on {self.head_hears} features, or the head anew, into another --out."
             )
+
+    @classmethod
+    def load(
+        cls, run: Path, subject: Subject, frames: list[int], manner: Manner = MANNER, head_hears: str | None = None
+    ) -> SpeechDriver:
+        """Take a run folder's predictor, and some of its subject's frames for all that sound does not give.
+
+        Raises:
+            FileNotFoundError: The run has no predictor.
+            UserError: A file is damaged or of another version.
+        """
+        footage = DrivingSequence.from_subject(subject, frames)
+        thumbnail = partial(torso_thumbnail, subject.layout)
+        return cls(load_predictor(run / "driving"), footage, manner, thumbnail, head_hears)
 
     def hear(self, speech: Float[np.ndarray, "S"]) -> Float[np.ndarray, "T W C"]:
         """Turn speech (16 kHz) into the audio features of the predictor, 25 rows a second.
@@ -156,24 +174,36 @@ class SpeechDriver:
         for start in range(0, frames, chunk):
             stop = min(start + chunk, frames)
             around = surroundings.take(loud[start:stop])
-            said = self._articulated(features, start, stop, around.landmarks, gate[start:stop])
+            spoken = self._spoken(features, start, stop, around.landmarks)
             heard = None if self.head_hears is None else audio_windows(features, start, stop)
-            yield replace(around, landmarks=said, audio=heard)
+            yield replace(self.with_mouth(around, spoken, gate[start:stop]), audio=heard)
 
     def articulate(
-        self,
-        features: Float[np.ndarray, "T W C"],
-        speech: Float[np.ndarray, "S"] | None,
-        rest: Float[Tensor, "T 478 3"],
-    ) -> Float[Tensor, "T 478 3"]:
-        """Let faces that are given (metres) say what is heard: theirs is all but the mouth; see `perform`."""
-        return self._articulated(features, 0, len(features), rest, self._gate(speech, len(features)))
+        self, features: Float[np.ndarray, "T W C"], speech: Float[np.ndarray, "S"] | None, motion: DrivingSequence
+    ) -> DrivingSequence:
+        """Let motion that is given say what is heard, as `perform` does: all but the mouth is its own."""
+        spoken = self._spoken(features, 0, len(features), motion.landmarks)
+        return self.with_mouth(motion, spoken, self._gate(speech, len(features)))
 
     def drive(
         self, features: Float[np.ndarray, "T W C"], speech: Float[np.ndarray, "S"] | None = None
     ) -> DrivingSequence:
         """Return as many frames of motion as there are features, in one piece; see `perform`."""
         return DrivingSequence.join(list(self.perform(features, speech)))
+
+    def with_mouth(
+        self, around: DrivingSequence, spoken: Float[Tensor, "T 478 3"], gate: Float[np.ndarray, " T"]
+    ) -> DrivingSequence:
+        """Give motion the mouth that was predicted, opened from the closed one.
+
+        Args:
+            around: The rest of the motion.
+            spoken: Predicted landmarks, metres.
+            gate: How much of them is to be believed (`silence.speech_gate`).
+        """
+        closed = self.closed_mouth(around.landmarks)
+        open_by = torch.from_numpy(self.manner.mouth_gain * gate).float()[:, None, None]
+        return around.with_landmarks(closed + open_by * (spoken - closed))
 
     def closed_mouth(self, landmarks: Float[Tensor, "T 478 3"]) -> Float[Tensor, "T 478 3"]:
         """Close the mouth of faces (metres), as the subject does: lips and chin, fading out over the cheeks."""
@@ -183,21 +213,14 @@ class SpeechDriver:
     def _gate(self, speech: Float[np.ndarray, "S"] | None, frames: int) -> Float[np.ndarray, " T"]:
         return np.ones(frames) if speech is None else speech_gate(speech, frames)
 
-    def _articulated(
-        self,
-        features: Float[np.ndarray, "T W C"],
-        start: int,
-        stop: int,
-        rest: Float[Tensor, "R 478 3"],
-        gate: Float[np.ndarray, " R"],
+    def _spoken(
+        self, features: Float[np.ndarray, "T W C"], start: int, stop: int, rest: Float[Tensor, "R 478 3"]
     ) -> Float[Tensor, "R 478 3"]:
-        """Predict the landmarks of frames start..stop, having heard what is around them, and close them in silence."""
+        """Predict the landmarks of frames start..stop, having heard what is around them."""
         first, last = max(0, start - HEARD_AROUND), min(len(features), stop + HEARD_AROUND)
         before, behind = rest[:1].expand(start - first, -1, -1), rest[-1:].expand(last - stop, -1, -1)
         heard = self.predictor.predict(features[first:last], rest=torch.cat([before, rest, behind]))
-        closed = self.closed_mouth(rest)
-        open_by = torch.from_numpy(self.manner.mouth_gain * gate).float()[:, None, None]
-        return closed + open_by * (heard[start - first : stop - first] - closed)
+        return heard[start - first : stop - first]
 
     @cached_property
     def _closed(self) -> tuple[Float[Tensor, "478 3"], Float[Tensor, " 478"]]:

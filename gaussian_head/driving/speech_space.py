@@ -119,7 +119,8 @@ class SpeechSpace:
             rest: Landmarks (metres) that supply what speech does not move; the mean face without.
         """
         codes = np.clip(codes, -CLAMP_SIGMAS, CLAMP_SIGMAS)
-        speech = ((codes * self.spread) @ self.basis).reshape(-1, MESH_POINTS, 3)
+        # BLAS would wake its threads for each frame of a stream, which takes longer than the product.
+        speech = np.einsum("tk,kd->td", codes * self.spread, self.basis).reshape(-1, MESH_POINTS, 3)
         weights = self.weights[:, None]
         still = self.mean_landmarks if rest is None else rest.numpy()
         moved = (1 - weights) * still + weights * self.mean_landmarks + speech

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,9 @@ import numpy as np
 from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
 from gaussian_head.data.subject import Frame, Subject
 from gaussian_head.driving.features import load_features
-from gaussian_head.driving.predictor import load_predictor, speech_figures
+from gaussian_head.driving.predictor import speech_figures
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import SpeechDriver
-from gaussian_head.driving.walk import torso_thumbnail
 from gaussian_head.evaluation import registry, timing
 from gaussian_head.evaluation.contact_sheet import choose_frames, draw_contact_sheet
 from gaussian_head.evaluation.measure_clip import FindMesh, measure_with_faces, mouth_mask
@@ -100,17 +98,18 @@ def _driven_by_sound(
     subject: Subject, run: Path, tracked: DrivingSequence, head_hears: str | None
 ) -> dict[str, DrivingSequence]:
     """Hear the whole clip, as `synthesize --audio` does, with the ways of the train frames; return the val frames."""
-    footage = DrivingSequence.from_subject(subject, subject.train)
-    thumbnail = partial(torso_thumbnail, subject.layout)
-    driver = SpeechDriver(load_predictor(run / "driving"), footage, torso=thumbnail, head_hears=head_hears)
+    driver = SpeechDriver.load(run, subject, subject.train, head_hears=head_hears)
     features = load_features(subject, driver.predictor.facts.extractor)
     speech = None
     if subject.layout.speech.is_file():
         speech = fit_length(load_audio(subject.layout.speech, SPEECH_HZ), subject.frames * SPEECH_HZ // VIDEO_FPS)
-    said = driver.articulate(features, speech, subject.landmarks)[subject.val]
+    said = driver.articulate(features, speech, DrivingSequence.from_subject(subject, list(range(subject.frames))))
     generated = driver.drive(features, speech)
     shown = {name: part[subject.val] for name, part in generated.parts().items()}
-    return {"predicted": tracked.with_landmarks(said), "synthetic": replace(generated, **shown)}
+    return {
+        "predicted": tracked.with_landmarks(said.landmarks[subject.val]),
+        "synthetic": replace(generated, **shown),
+    }
 
 
 @dataclass

@@ -74,6 +74,12 @@ def resize(image: ndarray, width: int, height: int) -> ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
+def premultiply(rgba: UInt8[ndarray, "H W 4"]) -> UInt8[ndarray, "H W 4"]:
+    """Multiply the colours of a picture with straight alpha by it, rounded to the nearest of 0..255."""
+    alpha = cv2.extractChannel(rgba, 3)
+    return cv2.multiply(rgba, cv2.merge([alpha, alpha, alpha, np.full_like(alpha, 255)]), scale=1 / 255)
+
+
 def _decode(path: Path, flags: int) -> ndarray:
     path = Path(path)
     if not path.is_file():

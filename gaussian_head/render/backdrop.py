@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gaussian_head.data.layout import SubjectLayout
 from gaussian_head.driving.sequence import DrivingSequence
-from gaussian_head.media.image import read_rgb, read_rgba, resize
+from gaussian_head.media.image import premultiply, read_rgb, read_rgba, resize
 
 
 class Layer(NamedTuple):
@@ -45,7 +45,8 @@ class Backdrop:
         """
         self._layout = layout
         self._size = (width, height)
-        self._scene = None if scene is None else cover(scene, width, height).astype(np.float32) / 255
+        self._scene = None if scene is None else _tensor(cover(scene, width, height).astype(np.float32) / 255)
+        self._opaque = torch.ones(1, height, width)
 
     def __call__(self, sequence: DrivingSequence, i: int) -> Layer:
         """Lay the torso that frame i of a sequence names over the scene, or two of them, cross-faded."""
@@ -56,10 +57,10 @@ class Backdrop:
     def frame(self, k: int) -> Layer:
         """Lay the torso of the subject's frame k over the scene."""
         torso = resize_premultiplied(read_rgba(self._layout.torso_image(k)), *self._size)
-        color, alpha = torso[..., :3], torso[..., 3:]
-        if self._scene is not None:
-            color, alpha = color + (1 - alpha) * self._scene, np.ones_like(alpha)
-        return Layer(_tensor(color), _tensor(alpha), opaque=self._scene is not None)
+        color, alpha = _tensor(torso).split((3, 1))
+        if self._scene is None:
+            return Layer(color, alpha, opaque=False)
+        return Layer(color + (1 - alpha) * self._scene, self._opaque, opaque=True)
 
 
 def mix(a: Layer, b: Layer, share: float) -> Layer:
@@ -83,12 +84,8 @@ def cover(image: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> UInt8[n
 
 def resize_premultiplied(rgba: UInt8[np.ndarray, "h w 4"], width: int, height: int) -> Float[np.ndarray, "H W 4"]:
     """Resize a picture with straight alpha; RGB in [0, 1] multiplied by alpha, so that hidden colours do not bleed."""
-    image = np.zeros_like(rgba)
-    rows = rgba[..., 3].any(1)  # a torso covers the lower rows only
-    image[rows, :, 3] = rgba[rows, :, 3]
-    image[rows, :, :3] = (rgba[rows, :, :3].astype(np.uint16) * rgba[rows, :, 3:] + 127) // 255
-    return resize(image, width, height).astype(np.float32) / 255
+    return np.divide(resize(premultiply(rgba), width, height), 255, dtype=np.float32)
 
 
 def _tensor(image: Float[np.ndarray, "H W C"]) -> Float[Tensor, "C H W"]:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()

@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from cuda_ext import rasterize
+from gaussian_head.driving.live import Delay, LiveDriver, Voice, stream_delay
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import SpeechDriver
 from gaussian_head.model.head import Head
@@ -96,6 +97,36 @@ class GaussianTalkingHead:
         self.backdrop = backdrop
         self.fps = driver.motion.fps
 
+    @property
+    def delay(self) -> Delay:
+        """How far `stream` is behind its sound, computing aside.
+
+        Raises:
+            UserError: The head cannot stream.
+        """
+        return stream_delay(self.driver.predictor)
+
     def speak(self, speech: Float[np.ndarray, "S"]) -> Iterator[UInt8[np.ndarray, "H W C"]]:
         """Say something; see `TalkingHead.speak`."""
         return render_clip(self.head, self.driver.perform(self.driver.hear(speech), speech), self.backdrop)
+
+    def stream(self, chunks: Iterable[np.ndarray], voice: Voice | None = None) -> Iterator[UInt8[np.ndarray, "H W C"]]:
+        """Say something that is still being said.
+
+        How the sound is cut changes nothing: pictures are the same for any chunks. They are those of `speak` where
+        `voice` was measured on the very sound; else levels that `speak` measures are estimated from what was heard so
+        far.
+
+        Args:
+            chunks: Samples at 16 kHz in [-1, 1], rows of floating-point numbers of any length, empty ones too; none is
+                asked for before a frame needs it.
+            voice: Levels of the voice and the room, from an earlier recording (`Voice.measure`).
+
+        Returns:
+            Pictures, 25 a second, each as soon as it can be told, `delay` behind its sound; at the end of the chunks
+            those that are still due: as many as it takes to cover the sound.
+
+        Raises:
+            UserError: The head hears features that need the whole sound; or, later, a chunk is no sound.
+        """
+        return render_clip(self.head, LiveDriver(self.driver, voice).perform(chunks), self.backdrop)

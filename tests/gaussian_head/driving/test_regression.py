@@ -146,3 +146,18 @@ def test_other_features_must_come_ready_made(driver: SpeechDriver) -> None:
     other = SpeechRegression(replace(regression.facts, extractor="hubert"), regression.space, regression._tensors)
     with pytest.raises(UserError, match="hubert"):
         SpeechDriver(other, driver.motion).hear(np.zeros(16000, np.float32))
+
+
+@pytest.mark.parametrize("frames", [0, 1, 3, 40])
+@pytest.mark.parametrize("chunk", [1, 7])
+def test_a_stream_is_the_whole_file(fitted: SpeechRegression, subject: Subject, frames: int, chunk: int) -> None:
+    features, stream = load_features(subject, "mel")[:frames], fitted.stream()
+    codes = []
+    for start in range(0, frames, chunk):
+        codes.append(stream.push(features[start : start + chunk]))
+        assert sum(map(len, codes)) == max(0, min(start + chunk, frames) - fitted.look_ahead)
+    codes.append(stream.flush())
+    faces = fitted.space.decode(torch.cat(codes).numpy())
+    assert len(faces) == frames
+    if frames:
+        assert torch.allclose(faces, fitted.predict(features), rtol=0, atol=1e-8)

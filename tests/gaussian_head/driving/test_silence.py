@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gaussian_head.driving.silence import find_speech, loudness, speech_gate, speech_levels, threshold_db
+from gaussian_head.driving.silence import (
+    GateLevels,
+    LiveGate,
+    find_speech,
+    gate_levels,
+    loudness,
+    speech_gate,
+    speech_levels,
+    threshold_db,
+)
 
 HZ = 16_000
 
@@ -106,3 +115,55 @@ def test_loudness_is_relative_to_the_clip() -> None:
     assert levels[30:45].mean() == pytest.approx(0.5, abs=0.1)
     assert levels[-5:] == pytest.approx(0)
     assert loudness(0.1 * speech, 60) == pytest.approx(levels, abs=1e-3)
+
+
+def live(speech: np.ndarray, ahead: int, given: GateLevels | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Hear a sound step by step; take each frame once `ahead` steps from its own are there."""
+    gate, taken = LiveGate(given), []
+    frames = -(-len(speech) // 640)
+    for j, start in enumerate(range(0, len(speech), 160)):
+        gate.hear(speech[start : start + 160])
+        if j + 1 >= ahead and (j + 1 - ahead) % 4 == 0:
+            taken.append(gate.take())
+    taken += [gate.take() for _ in range(frames - len(taken))]
+    opening, loud = np.array(taken).T
+    return opening, loud
+
+
+def conversation() -> np.ndarray:
+    parts = [pause(0.6), voiced(1.0), pause(0.05), voiced(0.03), pause(0.6), voiced(0.8), pause(0.13), voiced(0.5)]
+    speech = np.concatenate([*parts, pause(1.0), voiced(0.05), pause(0.3), voiced(0.402)])
+    return speech + room(len(speech), -50.0)
+
+
+def test_a_live_gate_with_the_clips_levels_is_the_clips_gate() -> None:
+    speech = conversation()
+    opening, loud = live(speech, 26, gate_levels(speech))
+    assert opening == pytest.approx(speech_gate(speech, len(opening)), abs=1e-9)
+    assert loud == pytest.approx(loudness(speech, len(loud)), abs=1e-6)
+    assert 0.3 < opening.mean() < 0.7
+
+
+@pytest.mark.parametrize("ahead", [9, 17, 25])
+def test_a_live_gate_that_estimates_is_nearly_the_clips(ahead: int) -> None:
+    speech = conversation()
+    opening, loud = live(speech, ahead)
+    clip = speech_gate(speech, len(opening))
+    assert np.mean((opening > 0.5) != (clip > 0.5)) < 0.08
+    assert np.abs(loud - loudness(speech, len(loud))).mean() < 0.15
+    assert np.diff(opening).max() <= 0.5 + 1e-9  # never at once
+
+
+def test_a_live_gate_stays_shut_in_a_room_and_in_silence() -> None:
+    assert live(room(4 * HZ, -50.0), 25)[0] == pytest.approx(0)
+    opening, loud = live(pause(1.0), 25)
+    assert opening == pytest.approx(0)
+    assert loud == pytest.approx(0)
+    assert live(voiced(1.0), 9, GateLevels(-20.0, np.inf))[0] == pytest.approx(0)
+
+
+def test_a_live_gate_opens_again_after_a_long_pause_in_a_noisy_room() -> None:
+    speech = np.concatenate([voiced(3.0), pause(30.0), voiced(2.0)])
+    opening, _ = live(speech + room(len(speech), -45.0), 25)
+    assert opening[90:815].mean() < 0.02
+    assert opening[828:870].mean() > 0.98

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gaussian_head.media.mel import SILENCE, log_mel, mel_windows
+from gaussian_head.media.mel import HEARS_AHEAD, SILENCE, MelStream, log_mel, loud_level, mel_windows
 
 
 def tone(hz: float, seconds: float = 1.0) -> np.ndarray:
@@ -54,3 +54,43 @@ def test_windows_overlap_and_pad_with_silence() -> None:
 def test_wrong_rate_is_refused() -> None:
     with pytest.raises(ValueError, match="16000 Hz, got 44100"):
         log_mel(np.zeros(100, np.float32), 44_100)
+
+
+def voice(samples: int) -> np.ndarray:
+    """Noise in syllables, louder and softer, with a pause."""
+    rng = np.random.default_rng(3)
+    envelope = np.abs(np.sin(np.arange(samples) / 1900)) * (np.arange(samples) // 9000 % 4 != 2)
+    return (0.2 * envelope * rng.normal(size=samples) + 1e-4 * rng.normal(size=samples)).astype(np.float32)
+
+
+def streamed(speech: np.ndarray, chunk: int, loud_db: float | None = None) -> np.ndarray:
+    stream = MelStream(loud_db)
+    windows = [stream.push(speech[start : start + chunk]) for start in range(0, len(speech), chunk)]
+    return np.concatenate([*windows, stream.flush()])
+
+
+@pytest.mark.parametrize("samples", [0, 1, 159, 640, 641, 1500, 16_000, 40_001])
+@pytest.mark.parametrize("chunk", [113, 16_000])
+def test_a_stream_gives_the_windows_of_the_whole_sound(samples: int, chunk: int) -> None:
+    speech = voice(samples)
+    whole = mel_windows(log_mel(speech), -(-samples // 640))
+    windows = streamed(speech, chunk, loud_level(speech))
+    assert windows.shape == whole.shape
+    assert np.allclose(windows, whole, rtol=0, atol=1e-4)
+
+
+def test_a_window_comes_out_with_the_last_sample_that_it_hears() -> None:
+    speech, stream = voice(16_000), MelStream()
+    assert len(stream.push(speech[: HEARS_AHEAD - 1])) == 0
+    assert len(stream.push(speech[HEARS_AHEAD - 1 : HEARS_AHEAD])) == 1
+    assert len(stream.push(speech[HEARS_AHEAD : HEARS_AHEAD + 639])) == 0
+    assert len(stream.push(speech[HEARS_AHEAD + 639 : HEARS_AHEAD + 640])) == 1
+
+
+def test_an_estimated_level_does_not_depend_on_chunks_and_approaches_the_whole_sounds() -> None:
+    speech = voice(10 * 16_000)
+    windows = streamed(speech, 1600)
+    assert np.allclose(windows, streamed(speech, 37), rtol=0, atol=1e-4)
+    whole = mel_windows(log_mel(speech), 250)
+    heard = (whole[50:] > SILENCE) & (windows[50:] > SILENCE)
+    assert np.abs(windows[50:] - whole[50:])[heard].max() < 3 * 2 / 80  # 3 dB

@@ -11,6 +11,7 @@ import torch
 
 from gaussian_head.data.layout import SPEECH_HZ
 from gaussian_head.data.subject import Subject
+from gaussian_head.driving.live import Voice
 from gaussian_head.driving.regression import fit_speech_regression
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import SpeechDriver
@@ -112,3 +113,30 @@ def test_a_trained_head_is_a_talking_head(subject: Subject, tiny_head: Head) -> 
     frames = list(head.speak(load_audio(subject.layout.speech)[: SPEECH_HZ // 2]))
     assert len(frames) == 13
     assert all(frame.shape == (64, 64, 3) for frame in frames)
+
+
+def test_a_stream_is_what_is_spoken(subject: Subject, tiny_head: Head) -> None:
+    driver = SpeechDriver(fit_speech_regression(subject), DrivingSequence.from_subject(subject, subject.train))
+    head = GaussianTalkingHead(tiny_head, driver, backdrop(subject, own_scene(subject.layout)))
+    speech = load_audio(subject.layout.speech)[: SPEECH_HZ // 2 + 77]
+    voice = Voice.measure(speech)
+    spoken = np.stack(list(head.speak(speech)))
+    for samples in (len(speech), 112, SPEECH_HZ // 10):
+        chunks = (speech[start : start + samples] for start in range(0, len(speech), samples))
+        streamed = np.stack(list(head.stream(chunks, voice)))
+        assert streamed.shape == spoken.shape
+        assert np.abs(streamed.astype(int) - spoken).max() <= 1  # positions equal to 1e-8 m, rounded to 8 bits
+
+
+def test_no_sound_is_asked_for_before_a_frame_needs_it(subject: Subject, tiny_head: Head) -> None:
+    driver = SpeechDriver(fit_speech_regression(subject), DrivingSequence.from_subject(subject, subject.train))
+    head = GaussianTalkingHead(tiny_head, driver, backdrop(subject, own_scene(subject.layout)))
+    given = []
+    chunks = (given.append(k) or part for k, part in enumerate(np.split(load_audio(subject.layout.speech), 88)))
+    frames = head.stream(chunks)
+    assert not given
+    next(frames)
+    needed = int(np.ceil(head.delay.total_s * 25))
+    assert len(given) == needed
+    next(frames)
+    assert len(given) == needed + 1
