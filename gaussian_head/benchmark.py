@@ -23,6 +23,8 @@ video. Figures are means over the frames held out, at the size of the preset (in
 [evaluation.md](evaluation.md) says what each means and what each row was given. Arrows tell which way is better.
 """
 
+NECKS = ("neck gap, torso of footage", "torso of model")
+
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
@@ -123,11 +125,13 @@ def _times(reports: list[Report]) -> str:
         seconds = [facts.timing_s.get(stage) for stage in stages]
         whole = sum(value or 0 for value in seconds)
         cells = ["-" if value is None else f"{value:.0f}" for value in (*seconds, whole)]
-        speed = [f"{facts.render_fps:.0f}", f"{facts.peak_rss_mb:.0f}"]
+        gaps = [f"{facts.neck_gap[torso]:.2%}" if torso in facts.neck_gap else "-" for torso in ("footage", "model")]
+        speed = [f"{facts.render_fps:.0f}", f"{facts.peak_rss_mb:.0f}", *gaps]
         lines.append([_run_title(report), facts.device, *cells, *speed])
     machines = _by_subject([(report, _machine(report)) for report in reports])
-    table = _table(["subject", "device", *stages, "sum", "render frames/s", "peak memory, MB"], lines, words=2)
-    return f"## Time and memory\n\nWall-clock seconds by stage. Machine: {machines}.\n\n{table}"
+    table = _table(["subject", "device", *stages, "sum", "render frames/s", "peak memory, MB", *NECKS], lines, words=2)
+    told = "Wall-clock seconds by stage. Neck: share missing at worst where the head turns beyond its footage."
+    return f"## Time and memory\n\n{told}\nMachine: {machines}.\n\n{table}"
 
 
 def _machine(report: Report) -> str:

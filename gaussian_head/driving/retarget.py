@@ -24,7 +24,6 @@ from gaussian_head.data.action_units import BLINK_LIMIT
 from gaussian_head.driving.retarget_pose import nearest_torsos, transfer_pose
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import CHUNK
-from gaussian_head.driving.speech_points import speech_weights
 from gaussian_head.driving.upper_face import (
     BLINK_UNIT,
     BROW_REACH_M,
@@ -47,6 +46,7 @@ from gaussian_head.geometry.landmarks import (
     RIGHT_EYE,
     UPPER_INNER_LIP,
 )
+from gaussian_head.geometry.speech_points import speech_weights
 from gaussian_head.model.landmark_space import LandmarkSpace
 
 DrivePose = Literal["transfer", "own"]

@@ -19,15 +19,17 @@ from gaussian_head.evaluation import registry, timing
 from gaussian_head.evaluation.contact_sheet import choose_frames, draw_contact_sheet
 from gaussian_head.evaluation.measure_clip import FindMesh, measure_with_faces, mouth_mask
 from gaussian_head.evaluation.metric import ClipFacts, Look, Mesh, Metric, Pair, Region, Rgb, Side
+from gaussian_head.evaluation.neck_gap import neck_gap, turn_head
 from gaussian_head.evaluation.report import TRUTH, Report, Row, TrainedFacts, row_from
 from gaussian_head.geometry.cameras import project
 from gaussian_head.geometry.landmarks import mouth_aperture
 from gaussian_head.media.audio import fit_length, load_audio, write_wav
 from gaussian_head.networks.weights import loaded_hashes
 from gaussian_head.progress import track
-from gaussian_head.render.backdrop import Backdrop, own_scene
+from gaussian_head.render.backdrop import Backdrop, Behind, own_scene
 from gaussian_head.render.clip import RenderClock, render_clip
-from gaussian_head.render.trained import TrainedHead
+from gaussian_head.render.torso import torso_backdrop
+from gaussian_head.render.trained import TrainedHead, has_torso
 
 GIVEN = {
     "oracle": ("pose", "landmarks", "hair_points", "action_units", "torso", "background"),
@@ -81,6 +83,7 @@ def measure_held_out(
         peak_rss_mb=max(timing.peak_rss_mb(), recorded.get("peak_rss_mb", 0.0)),
         condition=config.condition,
         speech=speech_figures(run / "driving"),
+        neck_gap=_neck_gaps(subject, trained, run, config.audio_features),
     )
     compared = {
         "split": "val",
@@ -110,6 +113,17 @@ def _driven_by_sound(
         "predicted": tracked.with_landmarks(said.landmarks[subject.val]),
         "synthetic": replace(generated, **shown),
     }
+
+
+def _neck_gaps(subject: Subject, trained: TrainedHead, run: Path, head_hears: str | None) -> dict[str, float]:
+    """Turn the middle val frame's head beyond the footage; return the largest gap at the neck, by torso."""
+    middle = subject.val[len(subject.val) // 2]
+    turned = turn_head(DrivingSequence.from_subject(subject, [middle], head_hears))
+    torsos: dict[str, Behind] = {"footage": Backdrop(subject.layout, subject.width, subject.height, None)}
+    if has_torso(run):
+        torsos["model"] = torso_backdrop(run, subject, trained.head.space.rest.device, None)
+    worst = {name: float(np.nanmax(neck_gap(trained.head, turned, torso))) for name, torso in torsos.items()}
+    return {name: round(gap, 6) for name, gap in worst.items() if np.isfinite(gap)}
 
 
 @dataclass

@@ -51,7 +51,7 @@ def neck_gap(head: Head, sequence: DrivingSequence, backdrop: Behind) -> list[fl
     gaps = []
     for i in range(len(sequence)):
         viewmat, size = sequence.viewmats[i], (sequence.width, sequence.height)
-        condition = head.space.condition(sequence.landmarks[i], sequence.action_units[i], sequence.hair[i], viewmat)
+        condition = head.space.condition(*sequence.frame(i))
         head_alpha = render(condition, Eye(viewmat, sequence.K, *size)).alpha[0].cpu().numpy()
         open_share = (1 - head_alpha) * (1 - backdrop(sequence, i).alpha[0].cpu().numpy())
         points, _ = project(sequence.landmarks[i].double().numpy(), viewmat.double().numpy(),

@@ -35,7 +35,17 @@ FORM = re.compile(r"\{:[-+ ,]?(\.\d\d?)?[efg%]?\}")
 """Formats a report may ask for: nothing that fills the memory or looks into objects."""
 TRUTH = "ground truth"
 """The row of the true footage itself, by the metrics that compare with nothing."""
-TRAINED_KEYS = ("subject", "preset", "device", "timing_s", "render_fps", "peak_rss_mb", "condition", "speech")
+TRAINED_KEYS = (
+    "subject",
+    "preset",
+    "device",
+    "timing_s",
+    "render_fps",
+    "peak_rss_mb",
+    "condition",
+    "speech",
+    "neck_gap",
+)
 
 Traces = dict[str, dict[str, dict[str, list[float | None]]]]
 """Values frame by frame, by row, entry and region."""
@@ -88,6 +98,8 @@ class TrainedFacts:
     """What tells the fields how the mouth moves (`HeadConfig.condition`)."""
     speech: dict[str, str | float | int] = field(default_factory=dict)
     """What turns sound into landmarks, and its figures (`driving.predictor.speech_figures`)."""
+    neck_gap: dict[str, float] = field(default_factory=dict)
+    """Share of the neck that is missing in the worst of six poses beyond the footage, by torso (`neck_gap.py`)."""
 
 
 def versions() -> dict[str, str | None]:
@@ -254,7 +266,9 @@ class Report:
         timing = self.trained.timing_s.items()
         told = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in timing if seconds is not None)
         speed = f"render loop {self.trained.render_fps:.1f} frames/s, peak memory {self.trained.peak_rss_mb:.0f} MB"
-        return [*lines, f"time: {told or 'not recorded'}", speed]
+        gaps = ", ".join(f"{torso} {gap:.2%}" for torso, gap in self.trained.neck_gap.items())
+        neck = [f"neck missing where the head turns beyond its footage, at worst: {gaps}"] if gaps else []
+        return [*lines, *neck, f"time: {told or 'not recorded'}", speed]
 
     def are_all(self, rows: Iterable[str]) -> bool:
         """Say whether these are all rows but the true footage's own."""
@@ -375,6 +389,7 @@ def _trained_from(document: dict[str, Any]) -> TrainedFacts:
         # earlier reports lack these
         condition=_check(document.get("condition", "landmarks"), str, "condition"),
         speech=_mapping({"speech": {}} | document, "speech", (str, int, float)),
+        neck_gap=_mapping({"neck_gap": {}} | document, "neck_gap", (int, float)),
     )
 
 

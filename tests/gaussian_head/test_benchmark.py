@@ -26,7 +26,16 @@ def report(run: Path, subject: str, machine: dict[str, str] = MACHINE, **values:
         for name, value in values.items()
     }
     speech = {"predictor": "network", "network_val_aperture_correlation": 0.51} if subject == "anna" else {}
-    facts = TrainedFacts(subject, "quick", "cpu", {"process": 60.4, "face": None}, 31.5, 900.0, speech=speech)
+    facts = TrainedFacts(
+        subject,
+        "quick",
+        "cpu",
+        {"process": 60.4, "face": None},
+        31.5,
+        900.0,
+        speech=speech,
+        neck_gap={"footage": 0.0164},
+    )
     row = Row(figures, ("pose", "hair_points"), {"fid": "needs a file"})
     Report(subject, {"oracle": row}, ENTRIES, {}, trained=facts, machine=machine).save(run)
     return run
@@ -55,7 +64,7 @@ def test_every_run_has_its_figures_and_times(tmp_path: Path) -> None:
         {"metric": "PSNR ↑", "unit": "dB", "region": "mouth", "anna (quick)": "30.13", "ben (quick)": "-"},
         {"metric": "LMD ↓", "unit": "px", "region": "mouth", "anna (quick)": "-", "ben (quick)": "0.50"},
     ]
-    assert list(times[0].values()) == ["anna (quick)", "cpu", "60", "-", "60", "32", "900"]
+    assert list(times[0].values()) == ["anna (quick)", "cpu", "60", "-", "60", "32", "900", "1.64%", "-"]
     page = (tmp_path / "page.md").read_text()
     assert page.count("a fast one, 2 cores, 24 GiB, Linux x86_64") == 1
     assert "From ground truth: pose, hair points." in page

@@ -18,7 +18,7 @@ from gaussian_head.evaluation.registry import entries
 from gaussian_head.evaluation.report import FORM, Report, Row, describe_machine, row_from
 
 TOP = {"schema", "title", "rows", "entries", "compared", "versions", "machine", "weights"}
-OF_A_HEAD = {"subject", "preset", "device", "timing_s", "render_fps", "peak_rss_mb", "condition", "speech"}
+OF_A_HEAD = {"subject", "preset", "device", "timing_s", "render_fps", "peak_rss_mb", "condition", "speech", "neck_gap"}
 
 
 def printed(report: Report, width: int) -> str:
