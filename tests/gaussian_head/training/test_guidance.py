@@ -85,7 +85,7 @@ def test_the_predicted_mouth_is_shown_more_and_more(tiny_head: Head, subject: Su
 
 
 def test_what_is_dropped_is_the_mouth_alone(tiny_head: Head, subject: Subject) -> None:
-    guidance = Guidance(GuidanceConfig(dropout=1.0), tiny_head.space, 10, seed=0)
+    guidance = Guidance(GuidanceConfig(dropout=1.0, predicted_share=0.0), tiny_head.space, 10, seed=0)
     tracked = subject.landmarks[3]
     shown = guidance.choose(3, tracked, 0)
     torch.testing.assert_close(shown[INNER_LIPS], tiny_head.space.mean[INNER_LIPS])
