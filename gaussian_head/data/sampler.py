@@ -11,18 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-WINDOW_SHARE = 0.2
-"""A curriculum draw picks among this share of the frames, those nearest to the wanted value."""
-
 
 @dataclass(frozen=True)
 class CurriculumConfig:
-    """On some steps, frames are drawn by a measure that rises over the run (specs/gaussian_head.md e.8)."""
+    """On some steps, frames are drawn by a measure that rises over the run (specs/gaussian_head.md e.8).
+
+    With `begin` 1 the draws are from the highest frames throughout.
+    """
 
     every: int = 7
     """One step in this many follows the curriculum; 0 turns it off."""
     stop_share: float = 0.8
     """Share of the run after which frames are drawn evenly again."""
+    begin: float = 0.0
+    """Where in the order of the measure the draws begin, 0 (lowest) to 1; they end at the highest."""
+    window: float = 0.2
+    """A draw picks among this share of the frames, those nearest to the wanted value."""
 
 
 class FrameSampler:
@@ -51,8 +55,8 @@ class FrameSampler:
         config = self._config
         limit = config.stop_share * self._steps
         if config.every and step % config.every == config.every - 1 and step < limit:
-            progress = step / limit
-            width = max(1, round(WINDOW_SHARE * len(self._sorted)))
+            progress = config.begin + (1 - config.begin) * step / limit
+            width = max(1, round(config.window * len(self._sorted)))
             first = round(progress * (len(self._sorted) - width))
             pick = np.random.default_rng([self._seed, 1, step]).integers(width)
             return int(self._sorted[first + pick])

@@ -54,7 +54,7 @@ class HeadConfig:
     """Width of the motion fields."""
     bound_m: float = 0.25
     """Half width of the fields' grids around the head's centre."""
-    face_resolutions: tuple[int, ...] = (16, 40)
+    face_resolutions: tuple[int, ...] = (16, 40, 100)
     """Cells per axis of the face field's grids."""
     mouth_resolutions: tuple[int, ...] = (32, 64)
     """Cells per axis of the mouth field's grids."""
@@ -163,7 +163,7 @@ class FaceBranch(Branch):
     ) -> None:
         """Tie the Gaussians to the landmarks near them, and to the hair points through which they are seen."""
         means = self.gaussians.means.detach()
-        self.skin_indices, self.skin_weights = bind(means, rest, sigma_m=0.005, rest=0.05, neighbours=8)
+        self.skin_indices, self.skin_weights = bind(means, rest, sigma_m=0.003, rest=0.05, neighbours=8)
         plane = mean_hair[:, 2].mean() if len(mean_hair) else viewpoint[2] - 1
         seen, strands = cast(means, viewpoint, plane), cast(mean_hair, viewpoint, plane)
         self.strands_indices, self.strands_weights = bind(seen, strands, sigma_m=0.007, rest=0.02, neighbours=6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -38,3 +40,12 @@ def erode(mask: UInt8[Tensor, "1 H W"], radius: int) -> UInt8[Tensor, "1 H W"]:
 def dilate(mask: UInt8[Tensor, "1 H W"], radius: int) -> UInt8[Tensor, "1 H W"]:
     """Grow a coverage (0..255) by `radius` px."""
     return torch.from_numpy(grow(mask[0].cpu().numpy(), radius))[None].to(mask.device)
+
+
+def difference_in(
+    color: Float[Tensor, "3 H W"], target: Float[Tensor, "3 H W"], boxes: Sequence[tuple[slice, slice]]
+) -> Tensor:
+    """Return the mean absolute difference in boxes (rows, columns), each counting alike; 0 where all are outside."""
+    parts = [(color[:, rows, columns] - target[:, rows, columns]).abs() for rows, columns in boxes]
+    parts = [part.mean() for part in parts if part.numel()]
+    return torch.stack(parts).mean() if parts else color.new_zeros(())

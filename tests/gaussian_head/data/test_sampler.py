@@ -41,6 +41,13 @@ def test_curriculum_rises_and_then_stops():
     assert len(set(late)) > 8  # evenly again
 
 
+def test_a_curriculum_that_begins_at_the_top_draws_the_highest_alone():
+    config = CurriculumConfig(every=2, stop_share=1.0, begin=1.0, window=0.25)
+    sampler = FrameSampler(FRAMES, MEASURE, config, steps=200, seed=1)
+    assert {sampler.draw(s) for s in range(1, 200, 2)} == set(FRAMES[:3])
+    assert {sampler.draw(s) for s in range(0, 200, 2)} == set(FRAMES)
+
+
 @pytest.mark.parametrize("every", [0, 1, 2, 7])
 @pytest.mark.parametrize("frames", [[5], [5, 6], FRAMES])
 def test_every_draw_is_one_of_the_frames(frames, every):

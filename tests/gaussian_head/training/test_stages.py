@@ -1,4 +1,4 @@
-"""The three stages on the made-up subject: each learns what it is for, and nothing else."""
+"""The stages of the head on the made-up subject: each learns what it is for, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from tiny_fit import longer, trainer
 
 from cuda_ext import rasterize
 from gaussian_head.data.subject import Subject
+from gaussian_head.geometry.cameras import project
 from gaussian_head.geometry.landmarks import mouth_aperture
 from gaussian_head.model.head import Head
 from gaussian_head.render.view import Eye, render_branch
 from gaussian_head.training.fit import create_head
+from gaussian_head.training.losses import difference_in
 from gaussian_head.training.stage import Stage
 from gaussian_head.training.stages import FaceStage, FuseStage, MouthStage, face_coverage
 
@@ -187,3 +189,34 @@ def test_half_a_frame_is_what_a_half_sized_camera_sees(subject, fresh):
     apart = (torch.nn.functional.avg_pool2d(wide, 2) - small).abs().mean()
     shifted = (torch.nn.functional.avg_pool2d(wide, 2).roll(1, 2) - small).abs().mean()
     assert apart < 0.5 * shifted
+
+
+def test_eyes_count_by_themselves(subject, fresh):
+    face = make("face", fresh, subject)
+    k = subject.train[0]
+    eye = Eye(subject.viewmats[k], subject.K, subject.width, subject.height)
+    boxes = face._eye_boxes(k, eye)
+    assert len(boxes) == 2
+    seen, _ = project(subject.landmarks[k].numpy()[[33, 133]], subject.viewmats[k].numpy(), subject.K.numpy())
+    (rows, columns), _ = boxes
+    for x, y in seen:  # the corners of the right eye
+        assert columns.start < x < columns.stop
+        assert rows.start < y < rows.stop
+    target = subject.frame(k).image / 255
+    other = 1 - target
+    for rows, columns in boxes:
+        other[:, rows, columns] = target[:, rows, columns]
+    assert difference_in(other, target, boxes) == 0
+    other[:, boxes[0][0], boxes[0][1]] += 0.5
+    assert difference_in(other, target, boxes).item() == pytest.approx(0.25, abs=1e-5)
+    assert difference_in(other, target, [(slice(0, 0), slice(3, 9))]) == 0
+    half = face._eye_boxes(k, eye.half())
+    assert half[0][1].start == pytest.approx(boxes[0][1].start / 2, abs=1)
+
+
+def test_blinks_are_seen_often(subject, fresh):
+    face = make("face", fresh, subject)
+    blink = dict(zip(subject.train, subject.action_units[subject.train, 5].tolist(), strict=True))
+    highest = sorted(blink.values())[-max(1, round(0.05 * len(blink))) :]
+    drawn = [blink[face.sampler.draw(step)] for step in range(4, 40, 5)]
+    assert min(drawn) >= highest[0]
