@@ -17,6 +17,7 @@ import tyro
 from data_utils.audio import extract_audio
 from data_utils.audio_features import Choice, choose_extractor
 from data_utils.frames import Crop, check_video, extract_frames, replace_frames
+from data_utils.published import ParserChoice, TeethChoice, choose
 from data_utils.stage import Manifest, Stage, digest
 from data_utils.stages import INTAKE, STAGE_NAMES, StageName, build_stages
 from gaussian_head.data.layout import SubjectLayout
@@ -42,6 +43,10 @@ class ProcessOptions:
     """Audio features: mel is built in, the others need weights on disk; auto: WavLM where its weights are, else mel."""
     audio_layers: str = "last"
     """Of a speech encoder: last, one of its layers (9), several with shares (6:1,9:3), or mix, the mean of all."""
+    parser: ParserChoice = "auto"
+    """Who says what a pixel belongs to: builtin, or bisenet, which needs weights; auto: bisenet where they are."""
+    teeth: TeethChoice = "auto"
+    """Who finds the teeth: builtin, or easyportrait, which needs weights; auto: easyportrait where they are."""
     only: tuple[StageName, ...] = ()
     """Run these stages alone."""
     force: bool = False
@@ -65,11 +70,13 @@ def process(options: ProcessOptions) -> SubjectLayout:
     if not 64 <= options.size <= 2048 or options.size % 2:
         raise UserError(f"--size must be an even number from 64 to 2048, got {options.size}.")
     extractor = choose_extractor(options.audio_features, options.audio_layers)
+    parser, teeth = choose(options.parser, "bisenet"), choose(options.teeth, "easyportrait")
     layout = _place_video(options)
     manifest = Manifest(layout)
     stages = build_stages(
-        layout, size=options.size, crop=options.crop, extractor=extractor, layers=options.audio_layers
-    )
+        layout, size=options.size, crop=options.crop, extractor=extractor, layers=options.audio_layers,
+        parser=parser, teeth=teeth,
+    )  # fmt: skip
     chosen = [stages[name] for name in options.only or STAGE_NAMES]
     if not options.only and manifest.facts("landmarks") and not _all_up_to_date(manifest, stages, INTAKE):
         _take_in_apart(layout, manifest, stages, options)
