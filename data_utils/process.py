@@ -17,6 +17,7 @@ import tyro
 from data_utils.audio import extract_audio
 from data_utils.audio_features import Choice, choose_extractor
 from data_utils.frames import Crop, check_video, extract_frames, replace_frames
+from data_utils.openface_program import ActionUnitChoice, choose_action_units
 from data_utils.published import ParserChoice, TeethChoice, choose
 from data_utils.stage import Manifest, Stage, digest
 from data_utils.stages import INTAKE, STAGE_NAMES, StageName, build_stages
@@ -47,6 +48,8 @@ class ProcessOptions:
     """Who says what a pixel belongs to: builtin, or bisenet, which needs weights; auto: bisenet where they are."""
     teeth: TeethChoice = "auto"
     """Who finds the teeth: builtin, or easyportrait, which needs weights; auto: easyportrait where they are."""
+    action_units: ActionUnitChoice = "auto"
+    """Who measures action units: builtin, or openface, its program; auto: openface where it is on the PATH."""
     only: tuple[StageName, ...] = ()
     """Run these stages alone."""
     force: bool = False
@@ -75,7 +78,7 @@ def process(options: ProcessOptions) -> SubjectLayout:
     manifest = Manifest(layout)
     stages = build_stages(
         layout, size=options.size, crop=options.crop, extractor=extractor, layers=options.audio_layers,
-        parser=parser, teeth=teeth,
+        parser=parser, teeth=teeth, action_units=choose_action_units(options.action_units),
     )  # fmt: skip
     chosen = [stages[name] for name in options.only or STAGE_NAMES]
     if not options.only and manifest.facts("landmarks") and not _all_up_to_date(manifest, stages, INTAKE):
@@ -120,8 +123,12 @@ def _run_stage(stage: Stage, manifest: Manifest, layout: SubjectLayout, *, force
     if stage.name == "action_units" and not manifest.was_written_by(stage):
         from data_utils.action_units import check_action_units
 
-        check_action_units(layout)
-        print(f"{stage.name}: kept your own {layout.action_units}")
+        told = check_action_units(layout)
+        print(
+            f"{stage.name}: kept your own {layout.action_units}; faces {told['faces']}, frames failed {told['failed']}"
+        )
+        agreement = ", ".join(f"{unit} {value}" for unit, value in told["correlation"].items() if value is not None)
+        print(f"{stage.name}: correlation with the built-in measure: {agreement or 'nothing moves'}")
         return
     if not force and manifest.is_up_to_date(stage):
         print(f"{stage.name}: up to date")

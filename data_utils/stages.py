@@ -20,6 +20,7 @@ INTAKE: tuple[StageName, ...] = ("audio", "frames", "landmarks")
 """The stages that may refuse a video."""
 PARSERS = {"builtin": ("parsing", "segment_frames"), "bisenet": ("parsing_bisenet", "parse_frames")}
 TEETH = {"builtin": ("teeth", "extract_teeth"), "easyportrait": ("teeth_easyportrait", "label_teeth")}
+ACTION_UNITS = {"builtin": ("action_units", "extract_action_units"), "openface": ("openface_program", "run_openface")}
 """Module and function of each alternative."""
 
 
@@ -32,6 +33,7 @@ def build_stages(
     layers: str = "last",
     parser: str = "builtin",
     teeth: str = "builtin",
+    action_units: str = "builtin",
 ) -> dict[StageName, Stage]:
     """Describe every stage of one subject folder, in order.
 
@@ -43,6 +45,7 @@ def build_stages(
         layers: Of a speech encoder: which of its layers.
         parser: Who says what a pixel belongs to: builtin or bisenet.
         teeth: Who finds the teeth: builtin or easyportrait.
+        action_units: Who measures action units: builtin or openface.
     """
 
     def run(module: str, function: str) -> Callable[[Progress], dict[str, Any]]:
@@ -78,7 +81,8 @@ def build_stages(
             _chosen("teeth", teeth),
         ),
         Stage(
-            "action_units", 1, (landmarks, *head), (layout.action_units,), run("action_units", "extract_action_units")
+            "action_units", 1, (landmarks, *head) if action_units == "builtin" else (frames, landmarks, *head),
+            (layout.action_units,), run(*ACTION_UNITS[action_units]), _chosen("action_units", action_units),
         ),
         Stage(
             "audio_features", 1, (layout.speech,), (features, features.with_suffix(".json")),
