@@ -8,9 +8,9 @@ well; AU06, AU09, AU14, AU17 and AU23 leave little trace in a mesh and are rough
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from gaussian_head.data.layout import VIDEO_FPS, SubjectLayout
 from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import OPENFACE_ACTION_UNITS, OUTER_EYE_CORNERS, RIGID, mouth_aperture
 from gaussian_head.media.files import write_bytes
+from gaussian_head.media.openface import read_frames
 
 STANDARD_WIDTH_MM = 90.0
 """Distance between the outer eye corners of the face in whose millimetres movements are measured."""
@@ -88,27 +89,45 @@ def count_blinks(closing: Float[ndarray, "T"]) -> int:
     return int(np.sum(closed[1:] & ~closed[:-1]))
 
 
-def check_action_units(layout: SubjectLayout) -> None:
-    """Check a user's own CSV: it must have a row for every frame, and the intensity columns.
+def check_action_units(layout: SubjectLayout, path: Path | None = None) -> dict[str, Any]:
+    """Check a CSV of any version of OpenFace: it must tell of every frame, and have the intensity columns.
+
+    Args:
+        layout: The folder, with frames and landmarks.
+        path: The CSV; default: the folder's own `au.csv`, which is the user's.
+
+    Returns:
+        What to say of it: `faces`, `failed` (frames interpolated), and `correlation`, per unit with the geometric
+        measure over the frames that did not fail (None where one of the two does not move; {} without landmarks).
 
     Raises:
         UserError: It does not fit; the message says what to do.
     """
-    with layout.action_units.open(newline="") as file:
-        rows = list(csv.reader(file))
-    names = {name.strip() for name in rows[0]} if rows else set()
-    missing = [name for name in _columns("r") if name not in names]
-    if missing:
-        raise UserError(
-            f"{layout.action_units} is yours and lacks the columns {', '.join(missing)}; "
-            "run OpenFace's FeatureExtraction with -aus, or delete the file to have it measured."
-        )
+    path = path or layout.action_units
+    try:
+        own = read_frames(path, OPENFACE_ACTION_UNITS)
+    except UserError as error:
+        raise UserError(f"not measured here: {error} Or delete the file to have action units measured.") from error
     count = count_frames(layout)
-    if len(rows) - 1 != count:
+    if len(own.intensities) != count:
         raise UserError(
-            f"{layout.action_units} is yours and has {len(rows) - 1} rows for {count} frames at {VIDEO_FPS} fps; "
+            f"{path} was not measured here and has {len(own.intensities)} rows for {count} frames at {VIDEO_FPS} fps; "
             "run OpenFace on the frames of ori_imgs, or delete the file to have it measured."
         )
+    told: dict[str, Any] = {"faces": own.faces, "failed": int(own.failed.sum()), "correlation": {}}
+    if layout.landmarks_3d.is_file() or layout.mesh_landmarks.is_file():
+        points, valid, _ = _load_points(layout)
+        both = ~own.failed & valid
+        for (unit, value), given in zip(measure_action_units(points).items(), own.intensities.T, strict=True):
+            told["correlation"][f"AU{unit:02d}"] = _correlation(value[both], given[both])
+    return told
+
+
+def _correlation(a: Float[ndarray, "T"], b: Float[ndarray, "T"]) -> float | None:
+    b = np.nan_to_num(b)
+    if len(a) < 3 or np.ptp(a) < 1e-6 or np.ptp(b) < 1e-6:
+        return None
+    return round(float(np.corrcoef(a, b)[0, 1]), 2)
 
 
 def _height(of: tuple[int, ...], above: tuple[int, ...]) -> Callable[[Points], ndarray]:

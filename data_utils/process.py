@@ -17,6 +17,8 @@ import tyro
 from data_utils.audio import extract_audio
 from data_utils.audio_features import Choice, choose_extractor
 from data_utils.frames import Crop, check_video, extract_frames, replace_frames
+from data_utils.openface_program import ActionUnitChoice, choose_action_units
+from data_utils.published import ParserChoice, TeethChoice, choose
 from data_utils.stage import Manifest, Stage, digest
 from data_utils.stages import INTAKE, STAGE_NAMES, StageName, build_stages
 from gaussian_head.data.layout import SubjectLayout
@@ -42,6 +44,12 @@ class ProcessOptions:
     """Audio features: mel is built in, the others need weights on disk; auto: WavLM where its weights are, else mel."""
     audio_layers: str = "last"
     """Of a speech encoder: last, one of its layers (9), several with shares (6:1,9:3), or mix, the mean of all."""
+    parser: ParserChoice = "auto"
+    """Who says what a pixel belongs to: builtin, or bisenet, which needs weights; auto: bisenet where they are."""
+    teeth: TeethChoice = "auto"
+    """Who finds the teeth: builtin, or easyportrait, which needs weights; auto: easyportrait where they are."""
+    action_units: ActionUnitChoice = "auto"
+    """Who measures action units: builtin, or openface, its program; auto: openface where it is on the PATH."""
     only: tuple[StageName, ...] = ()
     """Run these stages alone."""
     force: bool = False
@@ -65,11 +73,13 @@ def process(options: ProcessOptions) -> SubjectLayout:
     if not 64 <= options.size <= 2048 or options.size % 2:
         raise UserError(f"--size must be an even number from 64 to 2048, got {options.size}.")
     extractor = choose_extractor(options.audio_features, options.audio_layers)
+    parser, teeth = choose(options.parser, "bisenet"), choose(options.teeth, "easyportrait")
     layout = _place_video(options)
     manifest = Manifest(layout)
     stages = build_stages(
-        layout, size=options.size, crop=options.crop, extractor=extractor, layers=options.audio_layers
-    )
+        layout, size=options.size, crop=options.crop, extractor=extractor, layers=options.audio_layers,
+        parser=parser, teeth=teeth, action_units=choose_action_units(options.action_units),
+    )  # fmt: skip
     chosen = [stages[name] for name in options.only or STAGE_NAMES]
     if not options.only and manifest.facts("landmarks") and not _all_up_to_date(manifest, stages, INTAKE):
         _take_in_apart(layout, manifest, stages, options)
@@ -113,8 +123,12 @@ def _run_stage(stage: Stage, manifest: Manifest, layout: SubjectLayout, *, force
     if stage.name == "action_units" and not manifest.was_written_by(stage):
         from data_utils.action_units import check_action_units
 
-        check_action_units(layout)
-        print(f"{stage.name}: kept your own {layout.action_units}")
+        told = check_action_units(layout)
+        print(
+            f"{stage.name}: kept your own {layout.action_units}; faces {told['faces']}, frames failed {told['failed']}"
+        )
+        agreement = ", ".join(f"{unit} {value}" for unit, value in told["correlation"].items() if value is not None)
+        print(f"{stage.name}: correlation with the built-in measure: {agreement or 'nothing moves'}")
         return
     if not force and manifest.is_up_to_date(stage):
         print(f"{stage.name}: up to date")

@@ -18,10 +18,22 @@ StageName = Literal[
 STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
 INTAKE: tuple[StageName, ...] = ("audio", "frames", "landmarks")
 """The stages that may refuse a video."""
+PARSERS = {"builtin": ("parsing", "segment_frames"), "bisenet": ("parsing_bisenet", "parse_frames")}
+TEETH = {"builtin": ("teeth", "extract_teeth"), "easyportrait": ("teeth_easyportrait", "label_teeth")}
+ACTION_UNITS = {"builtin": ("action_units", "extract_action_units"), "openface": ("openface_program", "run_openface")}
+"""Module and function of each alternative."""
 
 
 def build_stages(
-    layout: SubjectLayout, *, size: int, crop: Crop, extractor: str, layers: str = "last"
+    layout: SubjectLayout,
+    *,
+    size: int,
+    crop: Crop,
+    extractor: str,
+    layers: str = "last",
+    parser: str = "builtin",
+    teeth: str = "builtin",
+    action_units: str = "builtin",
 ) -> dict[StageName, Stage]:
     """Describe every stage of one subject folder, in order.
 
@@ -31,6 +43,9 @@ def build_stages(
         crop: See `frames.extract_frames`.
         extractor: Name of the audio features.
         layers: Of a speech encoder: which of its layers.
+        parser: Who says what a pixel belongs to: builtin or bisenet.
+        teeth: Who finds the teeth: builtin or easyportrait.
+        action_units: Who measures action units: builtin or openface.
     """
 
     def run(module: str, function: str) -> Callable[[Progress], dict[str, Any]]:
@@ -52,7 +67,7 @@ def build_stages(
             "landmarks", 1, (frames,), (per_frame(layout.landmarks68), landmarks), run("landmarks", "extract_landmarks")
         ),
         Stage("tracking", 5, (frames, landmarks), (*tracks, *head), run("tracking", "track_head")),
-        Stage("parsing", 1, (frames, landmarks), (parsing, mattes), run("parsing", "segment_frames")),
+        Stage("parsing", 1, (frames, landmarks), (parsing, mattes), run(*PARSERS[parser]), _chosen("parser", parser)),
         Stage("background", 1, (frames, mattes), (layout.background,), run("background", "extract_background")),
         Stage(
             "torso", 1, (frames, parsing, mattes, landmarks, layout.background), pictures, run("torso", "extract_torso")
@@ -61,9 +76,13 @@ def build_stages(
             "hair", 2, (frames, parsing, mattes, layout.track_params, layout.landmarks_3d), (layout.hair_3d,),
             run("hair_tracking", "track_hair"),
         ),
-        Stage("teeth", 1, (frames, landmarks), (per_frame(layout.teeth_mask),), run("teeth", "extract_teeth")),
         Stage(
-            "action_units", 1, (landmarks, *head), (layout.action_units,), run("action_units", "extract_action_units")
+            "teeth", 1, (frames, landmarks), (per_frame(layout.teeth_mask),), run(*TEETH[teeth]),
+            _chosen("teeth", teeth),
+        ),
+        Stage(
+            "action_units", 1, (landmarks, *head) if action_units == "builtin" else (frames, landmarks, *head),
+            (layout.action_units,), run(*ACTION_UNITS[action_units]), _chosen("action_units", action_units),
         ),
         Stage(
             "audio_features", 1, (layout.speech,), (features, features.with_suffix(".json")),
@@ -74,6 +93,11 @@ def build_stages(
         ),
     )  # fmt: skip
     return dict(zip(STAGE_NAMES, stages, strict=True))
+
+
+def _chosen(part: str, name: str) -> dict[str, str]:
+    """Return the option that a published network is; built-in parts have none, as before there were others."""
+    return {} if name == "builtin" else {part: name}
 
 
 def _import(module: str, function: str) -> Callable[..., dict[str, Any]]:

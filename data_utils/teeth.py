@@ -55,15 +55,20 @@ def extract_teeth(layout: SubjectLayout, progress: Progress = no_progress) -> di
         else:
             teeth = np.zeros(frame.shape[:2], bool)
         shown += bool(teeth.any())
-        buffer = io.BytesIO()
-        np.save(buffer, teeth)
-        write_bytes(layout.teeth_mask(k), buffer.getvalue())
+        write_teeth(layout, k, teeth)
     return {
         "frames": len(frames),
         "frames_with_teeth": shown,
         "lightness_from": round(colours.lightness, 1),
         "redness_to": round(colours.redness, 1),
     }
+
+
+def write_teeth(layout: SubjectLayout, k: int, teeth: Bool[ndarray, "H W"]) -> None:
+    """Write frame k's mask atomically."""
+    buffer = io.BytesIO()
+    np.save(buffer, teeth)
+    write_bytes(layout.teeth_mask(k), buffer.getvalue())
 
 
 def learn_teeth_colours(layout: SubjectLayout, landmarks: Float[ndarray, "T 478 3"]) -> TeethColours:

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -211,6 +211,9 @@ class Subject:
         image = self._read(self.layout.gt_image(k), read_rgb)
         parsing = self._read(self.layout.parsing(k), read_rgb)
         regions = {name: cv2.inRange(parsing, color, color) for name, color in REGIONS.items()}
+        # Teeth are mouth and never face, whatever the parsing has there (the field's XOR turns the mouth's into face).
+        teeth = self._teeth(k)
+        regions["face"][teeth], regions["mouth"][teeth] = 0, 255
         frame = Frame(
             index=k,
             image=self._tensor(image),
@@ -231,6 +234,19 @@ class Subject:
         if not path.is_file():
             return np.full((self._source_size[1], self._source_size[0], 1), 255, np.uint8)
         return self._read(path, read_rgb)[..., :1]
+
+    def _teeth(self, k: int) -> Bool[np.ndarray, "H W"]:
+        """Read the teeth's mask; a folder without one has its teeth in the parsing's mouth."""
+        path, size = self.layout.teeth_mask(k), self._source_size[::-1]
+        if not path.is_file():
+            return np.zeros(size, bool)
+        teeth = self._array(path, "teeth")
+        if teeth.shape != size:
+            raise UserError(
+                f"{path} must be {list(size)} like the frame, got {list(teeth.shape)}; "
+                f"run: python -m data_utils.process {self.layout.video} --only teeth --force"
+            )
+        return teeth.astype(bool)
 
     def _read(self, path: Path, reader) -> np.ndarray:  # noqa: ANN001 -- read_rgb or read_rgba
         image = reader(path)

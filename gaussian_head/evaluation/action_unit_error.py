@@ -9,10 +9,10 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from gaussian_head.data.action_units import read_intensities
 from gaussian_head.errors import UserError
 from gaussian_head.evaluation.metric import ClipFacts, Entry, FrameMetric, Pair, Unavailable
 from gaussian_head.geometry.landmarks import OPENFACE_ACTION_UNITS
+from gaussian_head.media.openface import read_intensities
 
 LOWER_FACE = (10, 12, 14, 15, 17, 20, 23, 25, 26)
 UPPER_FACE = (1, 2, 4, 5, 6, 7, 9, 45)

@@ -16,6 +16,7 @@ from gaussian_head.errors import UserError
 from gaussian_head.evaluation.action_unit_error import read_action_units
 from gaussian_head.evaluation.clip import Clip
 from gaussian_head.evaluation.metric import Side
+from gaussian_head.media.mat import read_mat
 
 COEFFICIENTS = 257
 """Values a frame of Deep3DFaceRecon (specs/metrics.md section 4.2)."""
@@ -89,18 +90,12 @@ def _load_npy(path: Path) -> np.ndarray:
 
 
 def _load_mat(path: Path) -> np.ndarray:
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        document = loadmat(path)
-    except (MatReadError, ValueError, TypeError, NotImplementedError, OSError) as error:
-        raise UserError(f"{path} is no readable .mat file (version 7.2 or older); write it again.") from error
+    document = read_mat(path)
     keys = [key for key in MAT_KEYS if key in document]
     if not keys:
-        held = ", ".join(key for key in document if not key.startswith("__")) or "nothing"
+        held = ", ".join(document) or "nothing"
         raise UserError(f"{path} must hold {' or '.join(MAT_KEYS)}; it holds {held}.")
-    return np.asarray(document[keys[0]])
+    return document[keys[0]]
 
 
 def _read_action_units(clip: Clip) -> Float[np.ndarray, "T 17"] | None:

@@ -10,10 +10,12 @@ import hashlib
 import os
 import pickle
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,6 +23,8 @@ from torch import Tensor, nn
 
 from gaussian_head.errors import UserError
 
+WRAPPERS = ("state_dict", "net_recon")
+"""Keys under which training programs keep a network's tensors beside their own things."""
 FOLDER = Path("checkpoints")
 """Where weights are put by default, relative to the working folder."""
 FOLDER_VARIABLE = "GAUSSIAN_HEAD_CHECKPOINTS"
@@ -56,6 +60,8 @@ class WeightFile:
     """Of the published file, where known."""
     aliases: tuple[str, ...] = ()
     """Other names under which it is published."""
+    other_sha256: tuple[str, ...] = ()
+    """Of other published files that hold the same network, where known."""
     is_program: bool = False
     """A torchscript archive: code that runs, not tensors alone."""
     repository: str = ""
@@ -118,6 +124,26 @@ TABLE: dict[str, WeightFile] = {
             "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/sfd_face.pth",
             "d54a87c2b7543b64729c9a25eafd188da15fd3f6e02f0ecec76ae1b30d86c491",
         ),
+        WeightFile(
+            "bisenet", "79999_iter.pth", "--parser bisenet",
+            "MIT (code); trained on CelebAMask-HQ, which is for non-commercial research",
+            "https://github.com/zllrunning/face-parsing.PyTorch (a link in its README)",
+            "468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567",
+            aliases=("parsing_bisenet.pth", "face-parsing-bisenet.pth"),
+        ),
+        WeightFile(
+            "easyportrait", "fpn-fp-512.pth", "--teeth easyportrait", "a variant of CC BY-SA 4.0 (EasyPortrait)",
+            "https://github.com/hukenovs/easyportrait, FPN + ResNet50, face parsing (any size)",
+            aliases=("fpn-fp-1024.pth", "fpn-fp.pth", "fpn-fp-224.pth"),
+        ),
+        WeightFile(
+            "deep3d", "epoch_20.pth", "python -m data_utils.coefficients",
+            "MIT (code); the coefficients are of BFM-2009, which is for non-commercial research",
+            "https://github.com/sicxu/Deep3DFaceRecon_pytorch (a link in its README)",
+            "6d17a6b23457b521801baae583cb6a58f7238fe6721fc3d65d76407460e9149b",
+            aliases=("SadTalker_V0.0.2_256.safetensors", "SadTalker_V0.0.2_512.safetensors"),
+            other_sha256=("c211f5d6de003516bf1bbda9f47049a4c9c99133b1ab565c6961e5af16477bff",),
+        ),
         _speech_encoder("wavlm", "microsoft/wavlm-large", "CC BY-SA 3.0"),
         _speech_encoder("wavlm-base-plus", "microsoft/wavlm-base-plus", "CC BY-SA 3.0"),
         _speech_encoder("hubert", "facebook/hubert-large-ls960-ft", "Apache-2.0"),
@@ -178,7 +204,7 @@ def hub_snapshot(repository: str) -> Path | None:
 def load_state_dict(path: Path) -> dict[str, Tensor]:
     """Read tensors by name from a .safetensors file or a checkpoint of torch; code inside is never run.
 
-    A checkpoint that wraps its tensors (`{"state_dict": ...}`) is unwrapped.
+    A checkpoint that wraps its tensors (`{"state_dict": ...}`, see WRAPPERS) is unwrapped.
 
     Raises:
         UserError: The file is damaged, holds objects that are no tensors, or would run code.
@@ -187,36 +213,67 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             _loaded.add(path.absolute())
             return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numpy_numbers()):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a truncated archive
             raise
         first = str(error).partition("\n")[0]
         raise UserError(f"{path} cannot be read as plain tensors (damaged, or it holds code): {first}") from error
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
+    if isinstance(loaded, dict):
+        loaded = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), loaded)
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise UserError(f"{path} must map names to tensors; it holds something else.")
     _loaded.add(path.absolute())
     return loaded
 
 
+def _numpy_numbers() -> list[object]:
+    """Return what numpy's numbers are pickled by: mmcv notes its best score in one. They run nothing."""
+    kinds = {type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)}
+    scalar = np.float64(0).__reduce__()[0]
+    # numpy 2 moved the function; files name it as the numpy that wrote them did
+    return [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")] + [np.dtype, *kinds]
+
+
 Network = TypeVar("Network", bound=nn.Module)
 _loaded: set[Path] = set()
 
 
-def load_into(network: Network, path: Path) -> Network:
+def load_into(network: Network, path: Path, prefix: str = "") -> Network:
     """Fill a network from a file of the same names and shapes; returns it frozen and in evaluation mode.
 
+    Args:
+        network: Any.
+        path: The file.
+        prefix: Where names in the file begin with this, those tensors are meant and the prefix is cut off.
+
     Raises:
-        UserError: The file cannot be read, or is another network's.
+        UserError: The file cannot be read, or is another network's: the first names that differ are told.
     """
-    try:
-        network.load_state_dict(load_state_dict(path))
-    except RuntimeError as error:
-        first = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} holds another network than {type(network).__name__}: {first}") from error
+    held = load_state_dict(path)
+    if prefix and any(name.startswith(prefix) for name in held):
+        held = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
+    if faults := _differences(network.state_dict(), held):
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise UserError(
+            f"{path} holds another network than {type(network).__name__}: {'; '.join(faults[:3])}{more}; "
+            "see scripts/prepare.sh for the file that is meant."
+        )
+    network.load_state_dict(held, strict=False)
     return network.eval().requires_grad_(False)
+
+
+def _differences(expected: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> list[str]:
+    """Say which names and shapes differ; the counters of batches, which nothing reads, may be absent."""
+    faults = []
+    for name, value in expected.items():
+        if name not in held:
+            if not name.endswith("num_batches_tracked"):
+                faults.append(f"{name} is missing")
+        elif held[name].shape != value.shape:
+            faults.append(f"{name} is {list(held[name].shape)}, not {list(value.shape)}")
+    return faults + [f"{name} is not its own" for name in held if name not in expected]
 
 
 def load_program(name: str, given: Path | None = None) -> torch.jit.ScriptModule:
@@ -269,7 +326,7 @@ def _look_at(weights: WeightFile) -> WeightState:
         path = find_weights(weights.name)
     except WeightsMissingError as error:
         return WeightState(weights, "missing", place, remark=str(error) if os.environ.get(weights.variable) else "")
-    if weights.sha256 and sha256_of(path) == weights.sha256:
+    if weights.sha256 and sha256_of(path) in (weights.sha256, *weights.other_sha256):
         return WeightState(weights, "present", place, path)
     try:
         if weights.is_program:

@@ -1,6 +1,7 @@
 """Action units: each responds to its own movement, and the CSV is OpenFace's."""
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from data_utils.action_units import (
     measure_action_units,
     remove_pose,
 )
+from data_utils.openface_program import choose_action_units, run_openface
 from gaussian_head.data.layout import SubjectLayout
 from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import (
@@ -138,3 +140,78 @@ def test_number_of_rows_must_fit(subject: SubjectLayout) -> None:
     write_jpeg(subject.frame(12), np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(UserError, match="has 12 rows"):
         extract_action_units(subject)
+
+
+def sway(subject: SubjectLayout) -> None:
+    """Let the brows of the made-up subject move, so that units 1 and 2 can agree with somebody's."""
+    points = still_face(12)
+    brows = np.r_[LEFT_BROW, RIGHT_BROW]
+    points[:, brows, 1] += 0.003 * (1 + np.sin(np.arange(12)))[:, None]
+    np.save(subject.landmarks_3d, points.astype(np.float32))
+
+
+def test_a_users_own_csv_is_compared_with_the_built_in(subject: SubjectLayout) -> None:
+    sway(subject)
+    extract_action_units(subject)
+    lines = subject.action_units.read_text().replace(", ", ",").splitlines()  # as OpenFace 2.2 writes them
+    other = [line.replace(",0,", ",1,", 1).replace(",1.00,1,", ",0.60,1,") for line in lines[1:7]]
+    subject.action_units.write_text("\n".join([*lines, *other]))
+    told = check_action_units(subject)
+    assert (told["faces"], told["failed"]) == (2, 1)
+    assert told["correlation"]["AU01"] > 0.99
+    assert told["correlation"]["AU45"] is None
+
+
+PROGRAM = """#!{python}
+import sys
+from pathlib import Path
+words = sys.argv[1:]
+value = lambda name: words[words.index(name) + 1]
+pictures = sorted(Path(value("-fdir")).iterdir())
+out = Path(value("-out_dir")); out.mkdir()
+units = {units}
+rows = ["frame, face_id, timestamp, confidence, success, " + ", ".join(f"AU{{u:02d}}_r" for u in units)]
+for k, picture in enumerate(pictures[:{limit}]):
+    true = int(picture.resolve().stem)
+    rows.append(f"{{k + 1}}, 0, 0, 0.98, 1, " + ", ".join([str(true / 10)] * len(units)))
+(out / "au.csv").write_text("\\n".join(rows))
+print("failed", file=sys.stderr)
+sys.exit({status})
+"""
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch, *, limit: int = 99, status: int = 0) -> None:
+    """Put a program on the PATH that behaves as OpenFace's does: pictures by name, a CSV in a folder it makes."""
+    text = PROGRAM.format(python=sys.executable, units=tuple(OPENFACE_ACTION_UNITS), limit=limit, status=status)
+    (folder / "FeatureExtraction").write_text(text)
+    (folder / "FeatureExtraction").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def test_openface_is_run_on_the_frames_in_their_order(
+    subject: SubjectLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert choose_action_units("auto") == choose_action_units("builtin") == "builtin"
+    with pytest.raises(UserError, match="FeatureExtraction is not on the PATH"):
+        choose_action_units("openface")
+    install(tmp_path, monkeypatch)
+    assert choose_action_units("auto") == "openface"
+    assert choose_action_units("builtin") == "builtin"
+    facts = run_openface(subject)
+    assert (facts["source"], facts["frames"], facts["failed"]) == ("FeatureExtraction", 12, 0)
+    with subject.action_units.open(newline="") as file:
+        values = [float(row[" AU01_r"]) for row in csv.DictReader(file)]
+    assert values == pytest.approx(np.arange(12) / 10)  # 10 and 11 behind 9
+
+
+@pytest.mark.parametrize(("broken", "message"), [
+    ({"limit": 7}, "has 7 rows for 12 frames"), ({"status": 3}, r"FeatureExtraction failed \(failed\); run it by hand"),
+])  # fmt: skip
+def test_a_failing_program_leaves_nothing(
+    subject: SubjectLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: dict[str, int], message: str
+) -> None:
+    install(tmp_path, monkeypatch, **broken)
+    with pytest.raises(UserError, match=message):
+        run_openface(subject)
+    assert not subject.action_units.exists()

@@ -23,6 +23,13 @@ JUDGES = {
     "syncnet_s": "test_metric_sync_cases.py",
     "syncnet_offset": "test_metric_sync_cases.py",
     "syncnet_s3fd": "test_metric_sync_cases.py",
+    "bisenet_face_parsing": "test_face_network_cases.py",
+    "deep3d_recon_resnet50": "test_face_network_cases.py",
+    "easyportrait_fpn_r50_fp": "test_face_network_cases.py",
+    "easyportrait_fpn_r50_ps": "test_face_network_cases.py",
+    "easyportrait_fpn_r50_9cls": "test_face_network_cases.py",
+    "deep3d_align": "test_coefficient_cases.py",
+    "vico_mat_roundtrip": "test_coefficient_cases.py",
 }
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 

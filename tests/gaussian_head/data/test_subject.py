@@ -49,6 +49,28 @@ def test_splits_cameras_and_landmarks(tiny_subject):
     assert subject.action_units.shape == (88, 6)
 
 
+def test_teeth_are_mouth_and_never_face(copy: SubjectLayout) -> None:
+    """On lips the parsing has face there, between them mouth: where the field's masks would say face (a.5)."""
+    before = Subject(copy.root, SIZE).frame(7)
+    face, mouth = (region[0].numpy() == 255 for region in (before.face, before.mouth))
+    assert mouth.any()
+    teeth = np.zeros((SIZE, SIZE), bool)
+    rows, columns = np.nonzero(face)
+    teeth[rows[:9], columns[:9]] = True
+    teeth |= mouth
+    assert teeth.sum() > mouth.sum()
+    np.save(copy.teeth_mask(7), teeth)
+    after = Subject(copy.root, SIZE).frame(7)
+    assert np.array_equal(after.face[0].numpy() == 255, face & ~teeth)
+    assert np.array_equal(after.mouth[0].numpy() == 255, mouth | teeth)
+    assert torch.equal(after.hair, before.hair)
+    copy.teeth_mask(7).unlink()
+    assert torch.equal(Subject(copy.root, SIZE).frame(7).face, before.face)
+    np.save(copy.teeth_mask(7), teeth[:-1])
+    with pytest.raises(UserError, match=r"7\.npy must be \[64, 64\] like the frame, got \[63, 64\].*--only teeth"):
+        Subject(copy.root, SIZE).frame(7)
+
+
 @pytest.mark.parametrize("size", [64, 32, 96])
 def test_cameras_fit_the_working_size(tiny_subject, size):
     subject = Subject(tiny_subject, size)

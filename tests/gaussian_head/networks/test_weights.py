@@ -9,6 +9,7 @@ import pickle
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save as save_safetensors
@@ -166,9 +167,43 @@ def test_a_network_is_filled_frozen_and_evaluating(tmp_path: Path) -> None:
     assert torch.equal(network.weight, TENSORS["layer.weight"])
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
-    for other in (torch.nn.Linear(3, 21), torch.nn.Linear(3, 20, bias=False)):
-        with pytest.raises(UserError, match="holds another network than Linear"):
-            load_into(other, path)
+
+
+def test_the_first_names_that_differ_are_told(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.pth", {"weight": torch.zeros(20, 3), "bias": torch.zeros(20)})
+    told = {
+        r"than Linear: weight is \[20, 3\], not \[21, 3\]; bias is \[20\], not \[21\]; see": torch.nn.Linear(3, 21),
+        r"than Linear: bias is not its own; see": torch.nn.Linear(3, 20, bias=False),
+        r"than Sequential: 0\.weight is missing; 0\.bias is missing; weight is not its own and 1 more": (
+            torch.nn.Sequential(torch.nn.Linear(3, 20))
+        ),
+    }
+    for message, network in told.items():
+        with pytest.raises(UserError, match=message):
+            load_into(network, path)
+
+
+def test_a_prefix_is_cut_off_where_it_is(tmp_path: Path) -> None:
+    whole = {"part.weight": torch.ones(2, 2), "part.bias": torch.ones(2), "other.part.bias": torch.zeros(2)}
+    for name, content in {"a": whole, "b": {"weight": torch.ones(2, 2), "bias": torch.ones(2)}}.items():
+        network = load_into(torch.nn.Linear(2, 2), saved(tmp_path / f"{name}.pth", content), prefix="part.")
+        assert torch.equal(network.bias, torch.ones(2))
+
+
+def test_what_training_programs_write_beside_the_tensors_is_read(tmp_path: Path) -> None:
+    best = {"best_score": np.float64(83.25), "iteration": np.int64(7)}  # mmcv's hook_msgs
+    mmcv = {"state_dict": TENSORS, "meta": {"CLASSES": ("skin",), "hook_msgs": best}, "optimizer": {"state": {}}}
+    deep3d = {"net_recon": TENSORS, "opt_00": {"state": {0: {"step": 3}}, "param_groups": [{"lr": 1e-4}]}}
+    for name, content in {"mmcv": mmcv, "deep3d": deep3d}.items():
+        assert load_state_dict(saved(tmp_path / f"{name}.pth", content)).keys() == TENSORS.keys()
+
+
+def test_counters_of_batches_may_be_absent(tmp_path: Path) -> None:
+    state = torch.nn.BatchNorm2d(3).state_dict()
+    state.pop("num_batches_tracked")
+    state["running_mean"] += 2
+    network = load_into(torch.nn.BatchNorm2d(3), saved(tmp_path / "old.pth", dict(state)))
+    assert torch.equal(network.running_mean, torch.full((3,), 2.0))
 
 
 class Doubling(torch.nn.Module):
