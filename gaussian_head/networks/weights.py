@@ -118,6 +118,12 @@ TABLE: dict[str, WeightFile] = {
             "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/sfd_face.pth",
             "d54a87c2b7543b64729c9a25eafd188da15fd3f6e02f0ecec76ae1b30d86c491",
         ),
+        WeightFile(
+            "bfm", "bfm2009.safetensors", "data_utils.process --tracker bfm",
+            "research only, not to be passed on (Basel Face Model 2009)",
+            "register at https://faces.dmi.unibas.ch/bfm (2009), then: python -m data_utils.convert_bfm "
+            "01_MorphableModel.mat",
+        ),
         _speech_encoder("wavlm", "microsoft/wavlm-large", "CC BY-SA 3.0"),
         _speech_encoder("wavlm-base-plus", "microsoft/wavlm-base-plus", "CC BY-SA 3.0"),
         _speech_encoder("hubert", "facebook/hubert-large-ls960-ft", "Apache-2.0"),

@@ -23,6 +23,7 @@ JUDGES = {
     "syncnet_s": "test_metric_sync_cases.py",
     "syncnet_offset": "test_metric_sync_cases.py",
     "syncnet_s3fd": "test_metric_sync_cases.py",
+    "deep3d_bfm_math": "test_face_model_cases.py",
 }
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 
