@@ -21,7 +21,13 @@ INTAKE: tuple[StageName, ...] = ("audio", "frames", "landmarks")
 
 
 def build_stages(
-    layout: SubjectLayout, *, size: int, crop: Crop, extractor: str, layers: str = "last"
+    layout: SubjectLayout,
+    *,
+    size: int,
+    crop: Crop,
+    extractor: str,
+    layers: str = "last",
+    tracker: str = "canonical",
 ) -> dict[StageName, Stage]:
     """Describe every stage of one subject folder, in order.
 
@@ -31,6 +37,7 @@ def build_stages(
         crop: See `frames.extract_frames`.
         extractor: Name of the audio features.
         layers: Of a speech encoder: which of its layers.
+        tracker: canonical, the built-in one, or bfm.
     """
 
     def run(module: str, function: str) -> Callable[[Progress], dict[str, Any]]:
@@ -51,7 +58,11 @@ def build_stages(
         Stage(
             "landmarks", 1, (frames,), (per_frame(layout.landmarks68), landmarks), run("landmarks", "extract_landmarks")
         ),
-        Stage("tracking", 5, (frames, landmarks), (*tracks, *head), run("tracking", "track_head")),
+        Stage(
+            "tracking", 5, (frames, landmarks), (*tracks, *head),
+            run("model_tracking", "track_head_by_model") if tracker == "bfm" else run("tracking", "track_head"),
+            {"tracker": tracker} if tracker == "bfm" else {},
+        ),
         Stage("parsing", 1, (frames, landmarks), (parsing, mattes), run("parsing", "segment_frames")),
         Stage("background", 1, (frames, mattes), (layout.background,), run("background", "extract_background")),
         Stage(

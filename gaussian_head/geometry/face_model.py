@@ -96,8 +96,8 @@ class FaceModel:
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: x.to(device) for name, x in tensors.items() if x is not None})
 
-    def shape(self, identity: Float[Tensor, "B I"], expression: Float[Tensor, "B E"]) -> Float[Tensor, "B V 3"]:
-        """Return the vertices in the head's frame, decimetres.
+    def shape(self, identity: Float[Tensor, "#B I"], expression: Float[Tensor, "#B E"]) -> Float[Tensor, "#B V 3"]:
+        """Return the vertices in the head's frame, decimetres; one identity serves many expressions.
 
         Fewer coefficients than the model has are those of its first columns; likewise in `albedo`.
         """
@@ -156,8 +156,8 @@ def vertex_faces(faces: Int[Tensor, "F 3"], vertices: int) -> Int[Tensor, "V P"]
 
 
 def shade(
-    albedo: Float[Tensor, "B V 3"], normals: Float[Tensor, "B V 3"], light: Float[Tensor, "B 3 9"]
-) -> Float[Tensor, "B V 3"]:
+    albedo: Float[Tensor, "#B V 3"], normals: Float[Tensor, "#B V 3"], light: Float[Tensor, "#B 3 9"]
+) -> Float[Tensor, "#B V 3"]:
     """Light a diffuse surface from far away by nine harmonics a colour.
 
     Args:
