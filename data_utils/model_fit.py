@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cuda_ext import interpolate_mesh, rasterize_mesh
+from cuda_ext.mesh import interpolate_mesh, rasterize_mesh
 from data_utils.stage import Progress, no_progress
 from gaussian_head.geometry.face_model import FaceModel, move, project, shade
 from gaussian_head.geometry.rotations import matrix_from_rotvec
