@@ -19,9 +19,9 @@ HOW_TO_BUILD = (
     "build it with `pip install .` or, in a checkout, `python setup.py build_ext --inplace` (needs a C++ compiler)"
 )
 HOW_TO_BUILD_CUDA = "build it where nvcc is found: `pip install .`, in a checkout `python setup.py build_ext --inplace`"
-ABI = 3
+ABI = 4
 """Version of the C interface; raised together with the one in csrc/dispatch.cpp."""
-CUDA_ABI = 1
+CUDA_ABI = 2
 """The same for csrc/rasterize/rasterize_cuda.cu."""
 IMPLEMENTATIONS = ("auto", "cpu", "cuda", "reference")
 ENVIRONMENT = "GAUSSIAN_HEAD_OPERATORS"

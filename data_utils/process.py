@@ -1,6 +1,7 @@
 """Command: turn a raw video into a subject folder, skipping what is up to date.
 
-python -m data_utils.process VIDEO [--out DIR] [--size 512] [--crop auto|none] [--only STAGE ...] [--force]
+python -m data_utils.process VIDEO [--out DIR] [--size 512] [--crop auto|none] [--tracker auto|canonical|bfm]
+    [--only STAGE ...] [--force]
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from data_utils.openface_program import ActionUnitChoice, choose_action_units
 from data_utils.published import ParserChoice, TeethChoice, choose
 from data_utils.stage import Manifest, Stage, digest
 from data_utils.stages import INTAKE, STAGE_NAMES, StageName, build_stages
+from data_utils.tracker_choice import Tracker, choose_tracker
 from gaussian_head.data.layout import SubjectLayout
 from gaussian_head.errors import UserError, configure_logging, run_command
 from gaussian_head.media.files import replacing
@@ -44,6 +46,8 @@ class ProcessOptions:
     """Audio features: mel is built in, the others need weights on disk; auto: WavLM where its weights are, else mel."""
     audio_layers: str = "last"
     """Of a speech encoder: last, one of its layers (9), several with shares (6:1,9:3), or mix, the mean of all."""
+    tracker: Tracker = "auto"
+    """canonical: built in; bfm: the Basel Face Model 2009 (data_utils.convert_bfm); auto: bfm where its file is."""
     parser: ParserChoice = "auto"
     """Who says what a pixel belongs to: builtin, or bisenet, which needs weights; auto: bisenet where they are."""
     teeth: TeethChoice = "auto"
@@ -74,11 +78,12 @@ def process(options: ProcessOptions) -> SubjectLayout:
         raise UserError(f"--size must be an even number from 64 to 2048, got {options.size}.")
     extractor = choose_extractor(options.audio_features, options.audio_layers)
     parser, teeth = choose(options.parser, "bisenet"), choose(options.teeth, "easyportrait")
+    tracker = choose_tracker(options.tracker)
     layout = _place_video(options)
     manifest = Manifest(layout)
     stages = build_stages(
         layout, size=options.size, crop=options.crop, extractor=extractor, layers=options.audio_layers,
-        parser=parser, teeth=teeth, action_units=choose_action_units(options.action_units),
+        tracker=tracker, parser=parser, teeth=teeth, action_units=choose_action_units(options.action_units),
     )  # fmt: skip
     chosen = [stages[name] for name in options.only or STAGE_NAMES]
     if not options.only and manifest.facts("landmarks") and not _all_up_to_date(manifest, stages, INTAKE):

@@ -31,6 +31,7 @@ def build_stages(
     crop: Crop,
     extractor: str,
     layers: str = "last",
+    tracker: str = "canonical",
     parser: str = "builtin",
     teeth: str = "builtin",
     action_units: str = "builtin",
@@ -43,6 +44,7 @@ def build_stages(
         crop: See `frames.extract_frames`.
         extractor: Name of the audio features.
         layers: Of a speech encoder: which of its layers.
+        tracker: canonical, the built-in one, or bfm.
         parser: Who says what a pixel belongs to: builtin or bisenet.
         teeth: Who finds the teeth: builtin or easyportrait.
         action_units: Who measures action units: builtin or openface.
@@ -66,7 +68,11 @@ def build_stages(
         Stage(
             "landmarks", 1, (frames,), (per_frame(layout.landmarks68), landmarks), run("landmarks", "extract_landmarks")
         ),
-        Stage("tracking", 5, (frames, landmarks), (*tracks, *head), run("tracking", "track_head")),
+        Stage(
+            "tracking", 5, (frames, landmarks), (*tracks, *head),
+            run("model_tracking", "track_head_by_model") if tracker == "bfm" else run("tracking", "track_head"),
+            {"tracker": tracker} if tracker == "bfm" else {},
+        ),
         Stage("parsing", 1, (frames, landmarks), (parsing, mattes), run(*PARSERS[parser]), _chosen("parser", parser)),
         Stage("background", 1, (frames, mattes), (layout.background,), run("background", "extract_background")),
         Stage(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from torch import Tensor
 
 from data_utils.bundle_adjustment import adjust_bundle, fit_expressions
 from data_utils.face_track import FaceTrack
@@ -42,7 +43,7 @@ def track_head(layout: SubjectLayout, progress: Progress = no_progress) -> dict[
     track, start = adjust_bundle(landmarks, size, progress)
     track, texture_error = align_to_texture(track, lambda k: read_rgb(layout.frame(k)), size, progress)
     track = fit_expressions(track, landmarks, size, stillness(track), progress)
-    _write(layout, track, valid, width, height)
+    write_track(layout, track, valid, size)
     center = track.translations.new_tensor([width / 2, height / 2])
     error = np.linalg.norm(track.project(center).numpy() - landmarks[..., :2], axis=-1)[valid]
     return {
@@ -51,24 +52,40 @@ def track_head(layout: SubjectLayout, progress: Progress = no_progress) -> dict[
         "focal_px": round(track.focal_px, 2),
         "reprojection_error_px": round(float(error.mean()), 4),
         "texture_error": texture_error,
-        "jitter_before": _jitter(start),
-        "jitter_after": _jitter(track),
+        "jitter_before": jitter(start),
+        "jitter_after": jitter(track),
     }
 
 
-def _jitter(track: FaceTrack) -> dict[str, float]:
+def jitter(track: FaceTrack) -> dict[str, float]:
+    """Measure how poses tremble: the mean length of their second difference, degrees and millimetres."""
     turning = euler_from_matrix(track.rotations).diff(n=2, dim=0).norm(dim=1).mean()
     moving = track.translations.diff(n=2, dim=0).norm(dim=1).mean()
     return {"rotation_deg": round(float(turning.rad2deg()), 4), "translation_mm": round(float(moving) * 1e3, 4)}
 
 
-def _write(layout: SubjectLayout, track: FaceTrack, valid: Bool[np.ndarray, "T"], width: int, height: int) -> None:
-    frames = len(valid)
-    exp = torch.zeros(frames, FIELD_EXPRESSION)
-    exp[:, : track.coefficients.shape[1]] = track.coefficients
+def write_track(
+    layout: SubjectLayout,
+    track: FaceTrack,
+    valid: Bool[np.ndarray, "T"],
+    size: tuple[int, int],
+    identity: Float[Tensor, "1 I"] | None = None,
+    expression: Float[Tensor, "T E"] | None = None,
+) -> None:
+    """Write the stage's files.
+
+    Args:
+        layout: The subject folder.
+        track: Poses, and the 478 landmarks with their own expressions.
+        valid: Frames in which a face was seen; the others get no camera.
+        size: Picture width and height in px.
+        identity: A morphable model's coefficients; without them zeros, and the track's own expressions, are written.
+        expression: Likewise.
+    """
+    frames, (width, height) = len(valid), size
     params = {
-        "id": torch.zeros(1, FIELD_IDENTITY),
-        "exp": exp,
+        "id": _padded(identity if identity is not None else torch.zeros(1, 0), FIELD_IDENTITY),
+        "exp": _padded(expression if expression is not None else track.coefficients, FIELD_EXPRESSION),
         "euler": euler_from_matrix(track.rotations),
         "trans": track.translations * DECIMETRES_PER_METRE,
         "focal": torch.tensor([track.focal_px]),
@@ -90,6 +107,12 @@ def _write(layout: SubjectLayout, track: FaceTrack, valid: Bool[np.ndarray, "T"]
             "frames": [{"img_id": k, "aud_id": k, "transform_matrix": c2w[k].tolist()} for k in members if valid[k]],
         }
         write_bytes(layout.transforms(name), json.dumps(document).encode())
+
+
+def _padded(coefficients: Float[Tensor, "T K"], width: int) -> Float[Tensor, "T W"]:
+    padded = torch.zeros(len(coefficients), width)
+    padded[:, : coefficients.shape[1]] = coefficients
+    return padded
 
 
 def _camera_to_world(track: FaceTrack) -> Float[np.ndarray, "T 4 4"]:

@@ -68,7 +68,7 @@ def emulated_cuda(emulated_library: Path, monkeypatch: pytest.MonkeyPatch) -> It
     def choose(implementation: str, tensor: Tensor, operator: str) -> str:
         return "cuda" if implementation == "cuda" else _library.choose(implementation, tensor, operator)
 
-    for module in ("cuda_ext.rasterize", "cuda_ext.ssim"):
+    for module in ("cuda_ext.rasterize", "cuda_ext.ssim", "cuda_ext.mesh"):
         monkeypatch.setattr(importlib.import_module(module), "choose", choose)
     _library._load_cuda.cache_clear()
     torch.use_deterministic_algorithms(True, warn_only=True)  # fills whatever torch.empty gives

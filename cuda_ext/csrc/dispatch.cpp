@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "mesh/mesh.h"
 #include "motion/motion.h"
 #include "rasterize/rasterize.h"
 #include "ssim/ssim.h"
@@ -24,6 +25,8 @@ struct Copy {
   int (*place_backward)(const PlaceArguments*);
   int (*deform_forward)(const DeformArguments*);
   int (*deform_backward)(const DeformArguments*);
+  int (*mesh_forward)(const MeshArguments*);
+  int (*mesh_backward)(const MeshArguments*);
 };
 
 }  // namespace
@@ -40,13 +43,16 @@ struct Copy {
   int place_backward_##ISA(const PlaceArguments*);                                    \
   int deform_forward_##ISA(const DeformArguments*);                                   \
   int deform_backward_##ISA(const DeformArguments*);                                  \
+  int mesh_forward_##ISA(const MeshArguments*);                                       \
+  int mesh_backward_##ISA(const MeshArguments*);                                      \
   }                                                                                   \
   static const Copy ISA = {                                                           \
       #ISA,                     workspace_new_##ISA,   workspace_delete_##ISA,        \
       rasterize_forward_##ISA,  rasterize_backward_##ISA,                             \
       l1_ssim_forward_##ISA,    l1_ssim_backward_##ISA,                               \
       place_forward_##ISA,      place_backward_##ISA,                                 \
-      deform_forward_##ISA,     deform_backward_##ISA};
+      deform_forward_##ISA,     deform_backward_##ISA,                                \
+      mesh_forward_##ISA,       mesh_backward_##ISA};
 COPY(baseline)
 #ifdef WITH_X86
 COPY(avx2)
@@ -91,7 +97,7 @@ const Copies COPIES;
 extern "C" {
 
 // The number that cuda_ext/_library.py expects: raise both whenever a structure or an export changes.
-EXPORT int gaussian_head_abi() { return 3; }
+EXPORT int gaussian_head_abi() { return 4; }
 
 EXPORT const char* gaussian_head_isa() { return COPIES.chosen->name; }
 
@@ -121,4 +127,8 @@ EXPORT int gaussian_head_place_backward(const PlaceArguments* arguments) { retur
 EXPORT int gaussian_head_deform_forward(const DeformArguments* arguments) { return COPIES.chosen->deform_forward(arguments); }
 
 EXPORT int gaussian_head_deform_backward(const DeformArguments* arguments) { return COPIES.chosen->deform_backward(arguments); }
+
+EXPORT int gaussian_head_mesh_forward(const MeshArguments* arguments) { return COPIES.chosen->mesh_forward(arguments); }
+
+EXPORT int gaussian_head_mesh_backward(const MeshArguments* arguments) { return COPIES.chosen->mesh_backward(arguments); }
 }

@@ -144,6 +144,12 @@ TABLE: dict[str, WeightFile] = {
             aliases=("SadTalker_V0.0.2_256.safetensors", "SadTalker_V0.0.2_512.safetensors"),
             other_sha256=("c211f5d6de003516bf1bbda9f47049a4c9c99133b1ab565c6961e5af16477bff",),
         ),
+        WeightFile(
+            "bfm", "bfm2009.safetensors", "data_utils.process --tracker bfm",
+            "research only, not to be passed on (Basel Face Model 2009)",
+            "register at https://faces.dmi.unibas.ch/bfm (2009), then: python -m data_utils.convert_bfm "
+            "01_MorphableModel.mat",
+        ),
         _speech_encoder("wavlm", "microsoft/wavlm-large", "CC BY-SA 3.0"),
         _speech_encoder("wavlm-base-plus", "microsoft/wavlm-base-plus", "CC BY-SA 3.0"),
         _speech_encoder("hubert", "facebook/hubert-large-ls960-ft", "Apache-2.0"),

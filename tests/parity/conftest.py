@@ -30,6 +30,7 @@ JUDGES = {
     "easyportrait_fpn_r50_9cls": "test_face_network_cases.py",
     "deep3d_align": "test_coefficient_cases.py",
     "vico_mat_roundtrip": "test_coefficient_cases.py",
+    "deep3d_bfm_math": "test_face_model_cases.py",
 }
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 

@@ -82,7 +82,7 @@ int backward(
 
 extern "C" {
 
-EXPORT int gaussian_head_cuda_abi() { return 1; }
+EXPORT int gaussian_head_cuda_abi() { return 2; }
 
 EXPORT const char* gaussian_head_cuda_error(int code) { return cudaGetErrorString(static_cast<cudaError_t>(code)); }
 

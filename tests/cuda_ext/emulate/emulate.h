@@ -272,6 +272,11 @@ inline unsigned atomicAdd(unsigned* at, unsigned value) {
   return old;
 }
 inline unsigned atomicSub(unsigned* at, unsigned value) { return atomicAdd(at, 0u - value); }
+inline unsigned long long atomicMin(unsigned long long* at, unsigned long long value) {
+  const unsigned long long old = *at;
+  *at = old < value ? old : value;
+  return old;
+}
 inline unsigned atomicMax(unsigned* at, unsigned value) {
   const unsigned old = *at;
   *at = old > value ? old : value;
