@@ -116,14 +116,17 @@ def _driven_by_sound(
 
 
 def _neck_gaps(subject: Subject, trained: TrainedHead, run: Path, head_hears: str | None) -> dict[str, float]:
-    """Turn the middle val frame's head beyond the footage; return the largest gap at the neck, by torso."""
-    middle = subject.val[len(subject.val) // 2]
-    turned = turn_head(DrivingSequence.from_subject(subject, [middle], head_hears))
+    """Turn the middle val frame's head beyond the footage; return how much of the neck is lost at worst, by torso."""
+    middle = DrivingSequence.from_subject(subject, [subject.val[len(subject.val) // 2]], head_hears)
     torsos: dict[str, Behind] = {"footage": Backdrop(subject.layout, subject.width, subject.height, None)}
     if has_torso(run):
         torsos["model"] = torso_backdrop(run, subject, trained.head.space.rest.device, None)
-    worst = {name: float(np.nanmax(neck_gap(trained.head, turned, torso))) for name, torso in torsos.items()}
-    return {name: round(gap, 6) for name, gap in worst.items() if np.isfinite(gap)}
+    lost = {}
+    for name, torso in torsos.items():
+        gap = np.max(neck_gap(trained.head, turn_head(middle), torso)) - neck_gap(trained.head, middle, torso)[0]
+        if np.isfinite(gap):  # the neck is in the picture
+            lost[name] = round(max(0.0, float(gap)), 6)
+    return lost
 
 
 @dataclass

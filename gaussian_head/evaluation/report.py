@@ -99,7 +99,7 @@ class TrainedFacts:
     speech: dict[str, str | float | int] = field(default_factory=dict)
     """What turns sound into landmarks, and its figures (`driving.predictor.speech_figures`)."""
     neck_gap: dict[str, float] = field(default_factory=dict)
-    """Share of the neck that is missing in the worst of six poses beyond the footage, by torso (`neck_gap.py`)."""
+    """Share of the neck that is lost in the worst of six poses beyond the footage, by torso (`neck_gap.py`)."""
 
 
 def versions() -> dict[str, str | None]:
@@ -267,7 +267,7 @@ class Report:
         told = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in timing if seconds is not None)
         speed = f"render loop {self.trained.render_fps:.1f} frames/s, peak memory {self.trained.peak_rss_mb:.0f} MB"
         gaps = ", ".join(f"{torso} {gap:.2%}" for torso, gap in self.trained.neck_gap.items())
-        neck = [f"neck missing where the head turns beyond its footage, at worst: {gaps}"] if gaps else []
+        neck = [f"neck lost where the head turns beyond its footage, at worst: {gaps}"] if gaps else []
         return [*lines, *neck, f"time: {told or 'not recorded'}", speed]
 
     def are_all(self, rows: Iterable[str]) -> bool:
