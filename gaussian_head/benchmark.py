@@ -130,7 +130,7 @@ def _times(reports: list[Report]) -> str:
         lines.append([_run_title(report), facts.device, *cells, *speed])
     machines = _by_subject([(report, _machine(report)) for report in reports])
     table = _table(["subject", "device", *stages, "sum", "render frames/s", "peak memory, MB", *NECKS], lines, words=2)
-    told = "Wall-clock seconds by stage. Neck gap: share of the neck lost at worst where the head turns beyond its footage."
+    told = "Wall-clock seconds by stage. Neck gap: share of the neck lost at worst where the head turns beyond footage."
     return f"## Time and memory\n\n{told}\nMachine: {machines}.\n\n{table}"
 
 
