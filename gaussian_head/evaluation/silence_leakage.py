@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.ndimage import binary_opening
+from scipy.ndimage import binary_erosion, binary_opening
 
 from gaussian_head.errors import UserError
 from gaussian_head.evaluation.metric import ClipFacts, Entry, Figure, Metric, Pair, Unavailable
@@ -19,6 +19,8 @@ SILENCE_DB = -40.0
 LOUD_PERCENTILE = 95
 MIN_SILENCE = 5
 """Least length of a silence, frames."""
+SETTLING, OPENING = 5, 3
+"""Frames at the beginning of a silence in which a mouth still closes, and at its end in which it opens already."""
 
 
 class SilenceLeakage(Metric):
@@ -39,8 +41,9 @@ class SilenceLeakage(Metric):
         ),
         Entry(
             "silence_motion", "motion in silence", "", "lower", frozenset({"audio", "landmarks"}),
-            "ours: variance of the same opening in the same silent frames over its variance in all other frames with "
-            "sound", "{:.1%}",
+            "ours: variance of the same opening within these silences, without their first "
+            f"{SETTLING} frames (the mouth closes) and their last {OPENING} (it opens), over that in all frames "
+            "that are not silent", "{:.1%}",
         ),
     )  # fmt: skip
 
@@ -77,16 +80,19 @@ class SilenceLeakage(Metric):
         openings, silent = np.array(self._openings), self._silent[: len(self._openings)]
         seen = np.isfinite(openings)
         quiet, spoken = openings[silent & seen], openings[~silent & seen]
+        settled = openings[settled_frames(silent) & seen]
         without, without_any = int((silent & ~seen).sum()), int((~seen).sum())
         deviation = float(quiet.std()) if len(quiet) >= MIN_SILENCE else None
         told = "no face found" if without else ""
         if deviation is None:
             told = told or f"the sound is nowhere silent for {MIN_SILENCE} frames"
-        moves = len(spoken) >= MIN_SILENCE and spoken.std() > 0
-        share = deviation**2 / float(spoken.var()) if deviation is not None and moves else None
-        reason = "no face found" if without_any else ""
-        if share is None:
-            reason = reason or told or "the mouth is still while the sound speaks"
+        share, reason = None, "no face found" if without_any else ""
+        if len(settled) < MIN_SILENCE:
+            reason = reason or f"no {MIN_SILENCE} frames in the midst of silences"
+        elif len(spoken) < MIN_SILENCE or not spoken.std() > 0:
+            reason = reason or "the mouth is still while the sound speaks"
+        else:
+            share = float(settled.var() / spoken.var())
         return [
             Figure("silence_leakage", "full", deviation, len(quiet), without, told),
             Figure("silence_motion", "full", share, int(seen.sum()), without_any, reason),
@@ -106,6 +112,13 @@ def find_silence(levels: Float[np.ndarray, "T"]) -> Bool[np.ndarray, "T"]:
         return np.zeros(0, bool)
     silent = levels <= np.percentile(levels, LOUD_PERCENTILE) * 10 ** (SILENCE_DB / 20)
     return binary_opening(silent, np.ones(MIN_SILENCE))
+
+
+def settled_frames(silent: Bool[np.ndarray, "T"]) -> Bool[np.ndarray, "T"]:
+    """Mark the midst of silences: what lies SETTLING frames behind their beginning and OPENING before their end."""
+    # the origin moves the window that must be silent: from SETTLING frames before to OPENING behind
+    window = np.ones(SETTLING + OPENING + 1)
+    return binary_erosion(silent, window, origin=(SETTLING - OPENING) // 2, border_value=1)
 
 
 def face_relative_opening(mesh: Float[np.ndarray, "*T 478 3"]) -> Float[np.ndarray, "*T"] | np.floating:

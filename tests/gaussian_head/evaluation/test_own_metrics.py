@@ -14,7 +14,7 @@ from gaussian_head.evaluation.metric import Figure, Side
 from gaussian_head.evaluation.mouth_aperture import MouthAperture
 from gaussian_head.evaluation.neck_seam import NeckSeam, jaw_band
 from gaussian_head.evaluation.pose_jitter import PoseJitter
-from gaussian_head.evaluation.silence_leakage import SilenceLeakage, find_silence, frame_levels
+from gaussian_head.evaluation.silence_leakage import SilenceLeakage, find_silence, frame_levels, settled_frames
 from gaussian_head.media.audio import write_wav
 
 # The mouth's opening
@@ -108,6 +108,18 @@ def test_motion_in_silence_is_told_as_a_share_of_that_in_speech(half_silent: Pat
     assert (found.counted, found.excluded, found.reason) == (40, 10, "no face found")
     still = figures(SilenceLeakage, [look(face(3))] * 50, picture=Side(sound=half_silent))["silence_motion"]
     assert (still.value, still.reason) == (None, "the mouth is still while the sound speaks")
+
+
+def test_closing_and_opening_are_no_motion_in_silence(half_silent: Path) -> None:
+    silent = np.zeros(40, bool)
+    silent[10:30] = True
+    assert np.flatnonzero(settled_frames(silent)).tolist() == list(range(15, 27))
+    assert settled_frames(~silent)[[0, 6, 35, 39]].all()  # what is silent before the clip and behind it is not known
+    assert not settled_frames(~silent)[[7, 9, 10, 29, 30, 34]].any()
+    closing = np.r_[[9, 0] * 12, 9, 8, 6, 4, 2, np.zeros(21)]  # sound ends at frame 25
+    found = figures(SilenceLeakage, [look(face(gap)) for gap in closing], picture=Side(sound=half_silent))
+    assert found["silence_motion"].value == 0
+    assert found["silence_leakage"].value > 0
 
 
 def test_silence_is_relative_and_long() -> None:
