@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -74,22 +75,28 @@ def test_without_a_video_it_writes_the_figures_alone(
     assert not list(tiny_run.glob("*.mp4"))
 
 
-def test_latency_is_that_of_sound_which_comes_in_its_own_time(sound: Path) -> None:
+def test_latency_is_that_of_sound_which_comes_in_its_own_time(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    stopped = SimpleNamespace(perf_counter=lambda: clock[0], process_time=lambda: 2 * clock[0])
+    monkeypatch.setattr("gaussian_head.stream.time", stopped)
     microphone = Microphone(sound, 640)
 
     def frames() -> object:
         for k, _ in enumerate(microphone):
             if k >= 3:
+                clock[0] += 0.01  # a frame takes 10 ms, on two cores
                 yield np.zeros((2, 2, 3), np.uint8)
 
     stopwatch = Stopwatch(microphone)
     shown = list(stopwatch.measure(frames()))
     assert len(shown) == 18
-    # Frame i, of the moment 40 i ms, is there with chunk i + 4, that is at 40 (i + 4) ms.
-    assert stopwatch.latency[:17] == pytest.approx([0.16] * 17, abs=0.02)
+    # Frame i, of the moment 40 i ms, is there 10 ms after chunk i + 4, which comes at 40 (i + 4) ms.
+    assert stopwatch.latency[:17] == pytest.approx([0.17] * 17)
     figures = stopwatch.figures()
-    assert figures["real_time_factor"] < 1
     assert figures["frames"] == 18
+    assert figures["computing_ms"] == {"median": 10.0, "p99": 10.0}
+    assert figures["real_time_factor"] == pytest.approx(0.18 / figures["sound_s"], abs=1e-3)
+    assert figures["processor_factor"] == pytest.approx(0.36 / figures["sound_s"], abs=1e-3)
 
 
 @pytest.mark.parametrize(
