@@ -22,19 +22,9 @@ from gaussian_head.networks.speech_encoder import DISCARDED, FADE, WINDOW, parse
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 from tiny_encoder import HIDDEN, make_local, save_encoder, speech  # noqa: E402 -- needs transformers
 
+pytestmark = pytest.mark.usefixtures("bare_machine")
 LONG_S = 38.3
 """More than two windows."""
-
-
-@pytest.fixture(autouse=True)
-def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in an empty folder, without variables and with empty caches."""
-    for name in list(os.environ):
-        if name.startswith("GAUSSIAN_HEAD_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "huggingface"))
-    monkeypatch.chdir(tmp_path)
 
 
 def whole(folder: Path, sound: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -27,18 +27,8 @@ from gaussian_head.networks.weights import (
     sha256_of,
 )
 
+pytestmark = pytest.mark.usefixtures("bare_machine")
 TENSORS = {"layer.weight": torch.arange(60.0).reshape(20, 3), "layer.bias": torch.zeros(20)}
-
-
-@pytest.fixture(autouse=True)
-def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in an empty folder, without variables and with an empty cache of torch."""
-    for name in list(os.environ):
-        if name.startswith("GAUSSIAN_HEAD_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "huggingface"))
-    monkeypatch.chdir(tmp_path)
 
 
 def saved(path: Path, content: object = TENSORS) -> Path:
