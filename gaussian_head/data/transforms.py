@@ -42,6 +42,8 @@ class Poses:
     focal_px: float
     center_px: tuple[float, float] | None
     """The principal point that the file names; None where it names none. Everybody takes the picture's centre."""
+    fps: float | None
+    """Frames per second that the file names, as ours do."""
     frames: list[int]
     """Numbers of the pictures, in the file's order."""
     c2w: Float[ndarray, "N 4 4"]
@@ -69,6 +71,7 @@ def read_transforms(layout: SubjectLayout, split: Split, remedy: str, frame: Hea
         document = json.loads(path.read_text())
         focal_px = float(document["focal_len"])
         center = (float(document["cx"]), float(document["cy"])) if "cx" in document and "cy" in document else None
+        fps = float(document["fps"]) if "fps" in document else None
         numbers = [_picture(int(f["img_id"]), frame) for f in document["frames"]]
         c2w = np.array([_camera_to_world(f["transform_matrix"]) for f in document["frames"]]).reshape(-1, 4, 4)
     except (KeyError, TypeError, ValueError) as error:
@@ -81,7 +84,7 @@ def read_transforms(layout: SubjectLayout, split: Split, remedy: str, frame: Hea
     if not focal_px > 0:
         raise UserError(f"{path}: focal_len must be more than 0 px, got {focal_px}; {remedy}")
     c2w[:, :3, 3] *= frame.metres_per_unit
-    return Poses(focal_px, center, numbers, c2w)
+    return Poses(focal_px, center, fps, numbers, c2w)
 
 
 def read_head_frame(layout: SubjectLayout) -> HeadFrame:
