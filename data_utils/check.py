@@ -84,7 +84,7 @@ def describe(found: Findings) -> str:
     width = max(map(len, ORDER))
     lines += [f"{name:<{width}}  {found.summary[name]}" for name in ORDER if name in found.summary]
     verdict = "training would fail" if errors else "training can begin"
-    lines.append(f"{found.layout.root}: {errors} errors, {len(faults) - errors} warnings; {verdict}")
+    lines.append(f"{found.layout.root}: errors {errors}, warnings {len(faults) - errors}; {verdict}")
     return "\n".join(lines)
 
 

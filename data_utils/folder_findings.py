@@ -97,6 +97,11 @@ def frames_of(found: Findings, split: Split) -> list[int]:
     return found.poses[split].frames if split in found.poses else []
 
 
+def among(numbers: list[int]) -> str:
+    """Say how many frames share the fault that is told of the first."""
+    return f" ({len(numbers)} frames are so)" if len(numbers) > 1 else ""
+
+
 def spread(count: int) -> list[int]:
     """Choose SAMPLED indices out of `count`, evenly spaced."""
     return np.unique(np.linspace(0, count - 1, SAMPLED).round().astype(int)).tolist() if count else []

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
-from data_utils.folder_findings import Findings, frames_of, open_array, spread
+from data_utils.folder_findings import Findings, among, frames_of, open_array, spread
 from data_utils.labels import PALETTE
 from data_utils.stage import Progress, no_progress
 from gaussian_head.data.transforms import SPLITS
@@ -36,7 +36,7 @@ def check_pictures(found: Findings, progress: Progress = no_progress) -> None:
             found.error(
                 path(missing[0]),
                 f"a picture, as {splits[0]} names frame {missing[0]}",
-                f"none ({len(missing)} of {len(numbers)} are missing)",
+                f"none{among(missing)}",
                 remedy,
             )
         existing = [k for k in numbers if path(k).is_file()]
@@ -68,16 +68,23 @@ def check_pictures(found: Findings, progress: Progress = no_progress) -> None:
         )
 
 
-def _sizes(found: Findings, path: Callable[[int], Path], numbers: list[int], stage: str) -> dict[int, tuple[int, int]]:
-    sizes = {}
+def _sizes(
+    found: Findings, path: Callable[[int], Path], numbers: Iterable[int], stage: str
+) -> dict[int, tuple[int, int]]:
+    """Read the sizes of pictures that exist; note those that cannot be read or are cut short."""
+    sizes, broken, short = {}, [], []
     for k in numbers:
         try:
             if is_cut_short(path(k)):
                 read_rgb(path(k))
-                found.warning(path(k), "a whole picture", "one that is cut short", found.made_anew(stage))
+                short.append(k)
             sizes[k] = read_size(path(k))
         except UserError:
-            found.error(path(k), "a picture", "one that cannot be read", found.made_anew(stage))
+            broken.append(k)
+    if broken:
+        found.error(path(broken[0]), "a picture", f"one that cannot be read{among(broken)}", found.made_anew(stage))
+    if short:
+        found.warning(path(short[0]), "a whole picture", f"one cut short{among(short)}", found.made_anew(stage))
     return sizes
 
 
@@ -85,11 +92,10 @@ def _check_sizes(found: Findings, path: Callable[[int], Path], sizes: dict[int, 
     odd = [k for k, size in sizes.items() if size != found.size]
     if odd and found.size:
         width, height = sizes[odd[0]]
-        more = f" ({len(odd)} of {len(sizes)} are of another size)" if len(odd) > 1 else ""
         found.error(
             path(odd[0]),
             f"{found.size[0]} x {found.size[1]} px like most targets",
-            f"{width} x {height}{more}",
+            f"{width} x {height}{among(odd)}",
             found.made_anew(stage),
         )
 
@@ -124,15 +130,15 @@ def _check_teeth(found: Findings) -> None:
             f"{len(kept)} of {len(numbers)}",
             "in the others teeth are whatever the parsing says",
         )
-    for k in kept:
-        mask = open_array(found, layout.teeth_mask(k), "bool [height, width]", "teeth")
-        if mask is not None and found.size and mask.shape != found.size[::-1]:
-            found.error(
-                layout.teeth_mask(k),
-                f"{list(found.size[::-1])} like the frame",
-                f"{list(mask.shape)}",
-                "delete it, or " + found.made_anew("teeth"),
-            )
+    masks = {k: open_array(found, layout.teeth_mask(k), "bool [height, width]", "teeth") for k in kept}
+    odd = [k for k, mask in masks.items() if mask is not None and found.size and mask.shape != found.size[::-1]]
+    if odd:
+        found.error(
+            layout.teeth_mask(odd[0]),
+            f"{list(found.size[::-1])} like the frame",
+            f"{list(masks[odd[0]].shape)}{among(odd)}",
+            "delete it, or " + found.made_anew("teeth"),
+        )
 
 
 def check_parsing(found: Findings) -> None:
