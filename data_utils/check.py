@@ -18,6 +18,7 @@ from data_utils.folder_findings import Findings
 from data_utils.folder_pictures import check_parsing, check_pictures
 from data_utils.folder_tables import (
     check_action_units,
+    check_features,
     check_landmarks,
     check_poses,
     check_sound,
@@ -65,6 +66,7 @@ def check(layout: SubjectLayout, progress: Progress = no_progress) -> Findings:
     check_landmarks(found)
     check_parsing(found)
     check_action_units(found)
+    check_features(found)
     check_sound(found)
     check_track(found)
     note_missing(found)

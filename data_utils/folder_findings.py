@@ -117,6 +117,12 @@ def open_array(found: Findings, path: Path, form: str, stage: str, *, fatal: boo
         return None
 
 
+def shape_of(found: Findings, path: Path, form: str, stage: str) -> tuple[int, ...] | None:
+    """Return the shape of an npy and close it again; note a damaged one."""
+    array = open_array(found, path, form, stage)
+    return None if array is None else array.shape
+
+
 def _open_array(path: Path) -> ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)

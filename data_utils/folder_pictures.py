@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_utils.folder_findings import Findings, among, frames_of, open_array, spread
+from data_utils.folder_findings import Findings, among, frames_of, shape_of, spread
 from data_utils.labels import PALETTE
 from data_utils.stage import Progress, no_progress
 from gaussian_head.data.transforms import SPLITS
@@ -130,13 +130,13 @@ def _check_teeth(found: Findings) -> None:
             f"{len(kept)} of {len(numbers)}",
             "in the others teeth are whatever the parsing says",
         )
-    masks = {k: open_array(found, layout.teeth_mask(k), "bool [height, width]", "teeth") for k in kept}
-    odd = [k for k, mask in masks.items() if mask is not None and found.size and mask.shape != found.size[::-1]]
+    shapes = {k: shape_of(found, layout.teeth_mask(k), "bool [height, width]", "teeth") for k in kept}
+    odd = [k for k, shape in shapes.items() if shape is not None and found.size and shape != found.size[::-1]]
     if odd:
         found.error(
             layout.teeth_mask(odd[0]),
             f"{list(found.size[::-1])} like the frame",
-            f"{list(masks[odd[0]].shape)}{among(odd)}",
+            f"{list(shapes[odd[0]])}{among(odd)}",
             "delete it, or " + found.made_anew("teeth"),
         )
 

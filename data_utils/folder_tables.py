@@ -52,6 +52,7 @@ def check_poses(found: Findings) -> None:
         found.poses[split] = part
         if not part.frames:
             found.error(path, "frames", "none", "move some frames of the other split here")
+        found.summary["fps"] = f"{VIDEO_FPS} (the file does not say)" if part.fps is None else f"{part.fps:g}"
         if part.fps not in (None, VIDEO_FPS):
             found.warning(path, f"{VIDEO_FPS} fps", f"{part.fps:g}", "convert the video, and process it anew")
     both = sorted(set(frames_of(found, "train")) & set(frames_of(found, "val")))
@@ -71,7 +72,6 @@ def check_poses(found: Findings) -> None:
             "that of train is used for both",
         )
     found.summary["splits"] = ", ".join(f"{split} {len(frames_of(found, split))}" for split in SPLITS)
-    found.summary["fps"] = f"{VIDEO_FPS}"
     if found.numbers:
         c2w = np.concatenate([part.c2w for part in found.poses.values()])
         _check_distance(found, frame, float(np.median(np.linalg.norm(c2w[:, :3, 3], axis=1))))
@@ -204,49 +204,31 @@ def check_action_units(found: Findings) -> None:
     except UserError as error:
         found.error(path, "OpenFace's columns, a row a frame", said(error), remedy)
         return
-    values, rows = units.intensities, len(units.intensities)
+    values, rows = np.nan_to_num(units.intensities), len(units.intensities)
     if rows < found.frames:
         found.error(path, f"{found.frames} rows, one a frame", f"{rows}", remedy)
     elif rows > found.frames + SLACK_FRAMES:
         found.warning(path, f"{found.frames} rows, one a frame", f"{rows}", "the last ones are left out; " + remedy)
-    if not np.isfinite(values).all():
-        found.warning(path, "numbers", f"{int((~np.isfinite(values)).sum())} fields that are none", "they count as 0")
+    if not np.isfinite(units.intensities).all():
+        none = int(np.isnan(units.intensities).sum())
+        found.warning(path, "numbers", f"{none} fields that are none", "they count as 0")
     failed = float(np.mean(units.failed))
     if failed > 1 - LEAST_SHARE:
         found.warning(path, "a face in most frames", f"none in {failed:.0%}", "they are interpolated; " + remedy)
-    if np.nanmax(values) > 5 or np.nanmin(values) < 0:
-        found.warning(path, "intensities 0..5", f"{np.nanmin(values):g} to {np.nanmax(values):g}", remedy)
-    if np.nanmax(values[:, -1]) < LEAST_BLINK:
-        found.warning(
-            path, "blinks (AU45)", f"at most {np.nanmax(values[:, -1]):g}", "the head will not blink by itself"
-        )
-    ranges = zip(EXPRESSION_ACTION_UNITS, np.nanmin(values, 0), np.nanmax(values, 0), strict=True)
+    if values.max() > 5 or values.min() < 0:
+        found.warning(path, "intensities 0..5", f"{values.min():g} to {values.max():g}", remedy)
+    if values[:, -1].max() < LEAST_BLINK:
+        found.warning(path, "blinks (AU45)", f"at most {values[:, -1].max():g}", "the head will not blink by itself")
+    ranges = zip(EXPRESSION_ACTION_UNITS, values.min(0), values.max(0), strict=True)
     found.summary["action units"] = ", ".join(f"AU{unit:02d} {low:.1f}..{high:.1f}" for unit, low, high in ranges)
 
 
-def check_sound(found: Findings) -> None:
-    """Audio features and the sound itself."""
-    layout, usable = found.layout, []
+def check_features(found: Findings) -> None:
+    """Audio features, of which training takes one kind."""
+    layout = found.layout
     existing = {
         name: layout.audio_features(name) for name in AUDIO_FEATURE_FILES if layout.audio_features(name).is_file()
     }
-    for name, path in existing.items():
-        features = open_array(found, path, "[frames, window, width]", "audio_features")
-        if features is None:
-            continue
-        if features.ndim != 3 or len(features) < max(found.frames - SLACK_FRAMES, 1):
-            found.error(
-                path,
-                f"[{found.frames} or more, window, width]",
-                f"{list(features.shape)}",
-                f"delete it, or extract {name} features of the whole sound",
-            )
-        elif not np.isfinite(features).all():
-            found.error(path, "finite numbers", "others", f"delete it, or extract {name} features again")
-        else:
-            usable.append(f"{name} {list(features.shape)}")
-            if len(features) < found.frames:
-                found.warning(path, f"{found.frames} rows, one a frame", f"{len(features)}", "the last one is repeated")
     if not existing:
         found.error(
             layout.audio_features("mel"),
@@ -254,7 +236,37 @@ def check_sound(found: Findings) -> None:
             "none of " + ", ".join(AUDIO_FEATURE_FILES.values()),
             found.made_by("audio_features"),
         )
-    found.summary["features"] = ", ".join(usable) or "none"
+    usable, faults = {}, {}
+    for name, path in existing.items():
+        shape, fault = _look_at_features(path, found.frames)
+        if fault:
+            faults[name] = fault
+            continue
+        usable[name] = f"{name} {list(shape)}"
+        if shape[0] < found.frames:
+            found.warning(path, f"{found.frames} rows, one a frame", f"{shape[0]}", "the last one is repeated")
+    # Training takes what was made here first (it has a description), or mel, whether it is damaged or not.
+    first = {name for name, path in existing.items() if name == "mel" or path.with_suffix(".json").is_file()}
+    for name, (expected, came) in faults.items():
+        note = found.warning if name not in first and first & usable.keys() else found.error
+        note(existing[name], expected, came, f"delete it, or extract {name} features of the whole sound again")
+    found.summary["features"] = ", ".join(usable.values()) or "none"
+
+
+def _look_at_features(path: Path, frames: int) -> tuple[tuple[int, ...], tuple[str, str] | None]:
+    """Return an array's shape, and what was expected and came where it cannot be used."""
+    try:
+        features = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        return (), ("[frames, window, width]", f"a damaged file ({str(error).splitlines()[0]})")
+    if features.ndim != 3 or len(features) < max(frames - SLACK_FRAMES, 1):
+        return features.shape, (f"[{frames} or more, window, width]", f"{list(features.shape)}")
+    return features.shape, None if np.isfinite(features).all() else ("finite numbers", "others")
+
+
+def check_sound(found: Findings) -> None:
+    """The sound, which clips carry and mel features are altered with."""
+    layout = found.layout
     if not layout.speech.is_file():
         found.warning(
             layout.speech,
