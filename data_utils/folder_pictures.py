@@ -14,7 +14,7 @@ from data_utils.stage import Progress, no_progress
 from gaussian_head.data.transforms import SPLITS
 from gaussian_head.errors import UserError
 from gaussian_head.geometry.cameras import intrinsics, project, viewmat_from_c2w
-from gaussian_head.media.image import is_cut_short, read_rgb, read_rgba, read_size
+from gaussian_head.media.image import lacks_end, read_rgb, read_rgba, read_size
 
 UNKNOWN_SHARE = 0.01
 """Share of the parsing's pixels that may have none of its colours."""
@@ -71,20 +71,17 @@ def check_pictures(found: Findings, progress: Progress = no_progress) -> None:
 def _sizes(
     found: Findings, path: Callable[[int], Path], numbers: Iterable[int], stage: str
 ) -> dict[int, tuple[int, int]]:
-    """Read the sizes of pictures that exist; note those that cannot be read or are cut short."""
-    sizes, broken, short = {}, [], []
+    """Read the sizes of pictures that exist; note those that cannot be read."""
+    sizes, broken = {}, []
     for k in numbers:
         try:
-            if is_cut_short(path(k)):
-                read_rgb(path(k))
-                short.append(k)
+            if lacks_end(path(k)):
+                read_rgb(path(k))  # refused, unless something only follows the end
             sizes[k] = read_size(path(k))
         except UserError:
             broken.append(k)
     if broken:
         found.error(path(broken[0]), "a picture", f"one that cannot be read{among(broken)}", found.made_anew(stage))
-    if short:
-        found.warning(path(short[0]), "a whole picture", f"one cut short{among(short)}", found.made_anew(stage))
     return sizes
 
 

@@ -61,8 +61,8 @@ def read_size(path: Path) -> tuple[int, int]:
     return width, height
 
 
-def is_cut_short(path: Path) -> bool:
-    """Tell whether a JPEG or PNG lacks its end, as a copy does that was broken off."""
+def lacks_end(path: Path) -> bool:
+    """Tell whether a JPEG or PNG seems to lack its end, as a copy does that was broken off, without decoding it."""
     with Path(path).open("rb") as file:
         start = file.read(8)
         file.seek(max(0, Path(path).stat().st_size - _TAIL))
