@@ -123,6 +123,21 @@ def test_deepspeech_under_either_name(legacy_folders):
     assert SubjectLayout(legacy_folders["er_nerf"]).audio_features("deepspeech").name == "aud_ds.npy"
 
 
+def test_features_that_end_a_little_early_repeat_their_last_row(legacy_folders, tmp_path, caplog):
+    layout = SubjectLayout(Path(shutil.copytree(legacy_folders["er_nerf"], tmp_path / "tiny")))
+    path = layout.audio_features("deepspeech")
+    whole = np.load(path)
+    np.save(path, whole[:83])
+    features = load_features(Subject(layout.root, SIZE), "deepspeech")
+    np.testing.assert_array_equal(features[:83], whole[:83].astype(np.float32))
+    assert (features[83:] == features[82]).all()
+    assert len(features) == 88
+    assert "ends 5 frames before the clip" in caplog.text
+    np.save(path, whole[:82])
+    with pytest.raises(UserError, match=r"must be \[88 or more, window, width\], got \[82, 16, 29\]"):
+        load_features(Subject(layout.root, SIZE), "deepspeech")
+
+
 @pytest.mark.parametrize(
     ("breaks", "told"),
     [
