@@ -59,10 +59,18 @@ def extract_action_units(layout: SubjectLayout, progress: Progress = no_progress
             raise UserError(
                 f"{source} has {len(points)} rows, {layout.frame(0).parent} has {count} frames; process again."
             )
-        units = measure_action_units(points)
-        write_bytes(layout.action_units, _as_csv(units, valid).encode())
+        units = write_action_units(layout, points, valid)
     strong = {f"AU{unit:02d}": round(float(np.percentile(value, 95)), 2) for unit, value in units.items()}
     return {"source": source, "frames": count, "blinks": count_blinks(units[45]), "percentile_95": strong}
+
+
+def write_action_units(
+    layout: SubjectLayout, points: Points, valid: Bool[ndarray, "T"]
+) -> dict[int, Float[ndarray, "T"]]:
+    """Measure (see `measure_action_units`) and write `au.csv`; `success` is 0 where not valid."""
+    units = measure_action_units(points)
+    write_bytes(layout.action_units, _as_csv(units, valid).encode())
+    return units
 
 
 def measure_action_units(points: Points) -> dict[int, Float[ndarray, "T"]]:

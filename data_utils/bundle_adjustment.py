@@ -25,7 +25,7 @@ PRIOR_FOCAL = 2.4
 """Expected focal length in picture widths (a portrait lens); the fit may leave it."""
 
 
-def _procrustes_mean(points: Float[Tensor, "T L 3"], weights: Float[Tensor, "L"]) -> Float[Tensor, "L 3"]:
+def procrustes_mean(points: Float[Tensor, "T L 3"], weights: Float[Tensor, "L"]) -> Float[Tensor, "L 3"]:
     """Average the frames' shapes after alignment; frontal, centred, FACE_WIDTH_M wide."""
     mean = points[0]
     for _ in range(6):
@@ -134,7 +134,7 @@ def _minimize(
     return problem.current()
 
 
-def _initial_track(points: Float[Tensor, "T L 3"], size: tuple[int, int], shape: Tensor, focal_px: float) -> FaceTrack:
+def initial_track(points: Float[Tensor, "T L 3"], size: tuple[int, int], shape: Tensor, focal_px: float) -> FaceTrack:
     """Turn per-frame similarities (weak perspective) into camera poses for a given focal length."""
     scale, rotation, offset = align_shapes(points, shape, rigid_weights(points.dtype))
     depth = focal_px / scale
@@ -165,9 +165,9 @@ def adjust_bundle(
     observed, valid = torch.from_numpy(filled), torch.from_numpy(valid_np)
     points = observed * observed.new_tensor([1.0, -1.0, -1.0])  # picture axes -> camera axes
 
-    keyframes = _key_frames(valid_np)
-    shape = _procrustes_mean(points[keyframes], rigid_weights(points.dtype))
-    start = _initial_track(points, size, shape, PRIOR_FOCAL * size[0])
+    keyframes = key_frames(valid_np)
+    shape = procrustes_mean(points[keyframes], rigid_weights(points.dtype))
+    start = initial_track(points, size, shape, PRIOR_FOCAL * size[0])
 
     # Shared unknowns from the key frames: first rigidly, then with expressions.
     key = _select(start, keyframes)
@@ -179,7 +179,7 @@ def adjust_bundle(
     key = _minimize(problem, 150, shared=True, label="expressions", progress=progress)
 
     # Then every frame's pose and expression, with the shared unknowns held.
-    track = _initial_track(points, size, key.shape, key.focal_px)
+    track = initial_track(points, size, key.shape, key.focal_px)
     track.basis = key.basis
     track.coefficients = project_on_basis(points, track, size)
     problem = _Problem(observed, valid, size, track)
@@ -206,12 +206,13 @@ def fit_expressions(
     observed = torch.from_numpy(_fill_gaps(landmarks, valid).astype(np.float32))
     center = observed.new_tensor([size[0] / 2, size[1] / 2])
     held = torch.from_numpy(still).to(observed)
-    track = relearn_expressions(track, observed[..., :2], center, held, _key_frames(valid))
+    track = relearn_expressions(track, observed[..., :2], center, held, key_frames(valid))
     problem = _Problem(observed, torch.from_numpy(valid), size, track)
     return _minimize(problem, 50, shared=False, poses=False, label="expressions again", progress=progress)
 
 
-def _key_frames(valid: Bool[np.ndarray, "T"]) -> Int[Tensor, " F"]:
+def key_frames(valid: Bool[np.ndarray, "T"]) -> Int[Tensor, " F"]:
+    """Choose at most SHARED_FRAMES of the valid frames, evenly spaced."""
     found = torch.from_numpy(np.flatnonzero(valid))
     return found[torch.linspace(0, len(found) - 1, min(SHARED_FRAMES, len(found))).round().long()]
 

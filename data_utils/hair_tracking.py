@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy.ndimage import gaussian_filter1d
 
-from data_utils.matting import read_matte
+from data_utils.matting import read_coverage
 from data_utils.stage import Progress, no_progress
 from gaussian_head.data import layout as names
 from gaussian_head.data.layout import SubjectLayout
@@ -50,13 +50,20 @@ LARGEST_M = 0.03
 """Longer displacements are taken for errors of the flow and cut to this length."""
 
 
-def track_hair(layout: SubjectLayout, progress: Progress = no_progress) -> dict[str, Any]:
+def track_hair(
+    layout: SubjectLayout, progress: Progress = no_progress, track: dict[str, torch.Tensor] | None = None
+) -> dict[str, Any]:
     """Track the hair through the clip and write `hair3d.npy` (no points, where there is no hair).
+
+    Args:
+        layout: The subject folder.
+        progress: Wraps the loop.
+        track: euler [T, 3] rad, trans [T, 3] dm and focal [1] px of all frames; default: those of `track_params.pt`.
 
     Returns:
         Facts for the manifest: number of points, and their typical displacement in mm.
     """
-    track = torch.load(layout.track_params, weights_only=True)
+    track = torch.load(layout.track_params, weights_only=True) if track is None else track
     oval = np.load(layout.landmarks_3d)[:, FACE_OVAL].mean((0, 1))
     plane = _Plane(track, float(oval[2]) - PLANE_BEHIND_FACE_M, read_rgb(layout.frame(0)).shape[:2])
     reference = plane.most_frontal()
@@ -147,7 +154,7 @@ class _Plane:
 
     def unfold(self, layout: SubjectLayout, k: int) -> tuple[ndarray, Bool[ndarray, "H W"]]:
         """Warp frame k onto the plane: intensity with the background grey, and where hair is."""
-        matte = read_matte(layout.matte(k)).astype(np.float32)[..., None] / 255
+        matte = read_coverage(layout, k).astype(np.float32)[..., None] / 255
         picture = np.rint(read_rgb(layout.frame(k)) * matte + BACKGROUND_GRAY * (1 - matte)).astype(np.uint8)
         hair = (read_rgb(layout.parsing(k)) == np.array(names.PARSING_HAIR, np.uint8)).all(-1)
         to_camera = np.diag([1.0, -1.0, -1.0]) @ np.column_stack([

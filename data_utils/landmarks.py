@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from data_utils.stage import Progress, count_frames, no_progress
 from gaussian_head.data.layout import VIDEO_FPS, SubjectLayout
@@ -41,17 +43,8 @@ def extract_landmarks(layout: SubjectLayout, progress: Progress = no_progress) -
         UserError: No face at all, or a face in fewer than 80 % of the frames.
     """
     count = count_frames(layout)
-    landmarks = np.full((count, MESH_POINTS, 3), np.nan, np.float32)
-    with FaceMeshDetector() as detector:
-        for k in progress(range(count), count, "landmarks"):
-            found = detector.detect(read_rgb(layout.frame(k)))
-            if found is not None:
-                landmarks[k] = found
+    landmarks, two_faces = find_meshes([layout.frame(k) for k in range(count)], progress)
     invalid = np.flatnonzero(np.isnan(landmarks[:, 0, 0]))
-    _check_enough(count, invalid)
-    two_faces = detector.crowded_share > CROWDED_SHARE
-    if two_faces:
-        logger.warning("two faces seen: the largest is taken; crop the video if it is not the one you mean.")
     _write(layout, landmarks)
     return {
         "frames": count,
@@ -62,7 +55,34 @@ def extract_landmarks(layout: SubjectLayout, progress: Progress = no_progress) -
     }
 
 
-def _check_enough(count: int, invalid: np.ndarray) -> None:
+def find_meshes(pictures: list[Path], progress: Progress = no_progress) -> tuple[Float32[np.ndarray, "T 478 3"], bool]:
+    """Find the face in each picture of a clip.
+
+    Args:
+        pictures: One for each frame; one that does not exist shows no face.
+        progress: Wraps the loop.
+
+    Returns:
+        Landmarks, NaN where there is no face; and whether a second face was seen often.
+
+    Raises:
+        UserError: No face at all, or a face in fewer than 80 % of the pictures that exist.
+    """
+    landmarks = np.full((len(pictures), MESH_POINTS, 3), np.nan, np.float32)
+    existing = [k for k, path in enumerate(pictures) if path.is_file()]
+    with FaceMeshDetector() as detector:
+        for k in progress(existing, len(existing), "landmarks"):
+            found = detector.detect(read_rgb(pictures[k]))
+            if found is not None:
+                landmarks[k] = found
+    _check_enough(len(existing), [k for k in existing if np.isnan(landmarks[k, 0, 0])])
+    two_faces = detector.crowded_share > CROWDED_SHARE
+    if two_faces:
+        logger.warning("two faces seen: the largest is taken; crop the video if it is not the one you mean.")
+    return landmarks, two_faces
+
+
+def _check_enough(count: int, invalid: list[int]) -> None:
     share = 1 - len(invalid) / count
     if share == 0:
         raise UserError(f"no face found in any of the video's {count} frames; give a video of a face, lit and large.")

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
+from gaussian_head.data.layout import PARSING_BACKGROUND, SubjectLayout
 from gaussian_head.media.image import read_rgb
 from gaussian_head.networks.face_mesh import quiet_stderr
 
@@ -85,3 +86,11 @@ def fill_small_holes(mask: Float[ndarray, "H W"], largest: float = 0.004) -> Flo
 def read_matte(path: Path) -> UInt8[ndarray, "H W"]:
     """Read a matte, 0..255."""
     return read_rgb(path)[..., 0]
+
+
+def read_coverage(layout: SubjectLayout, k: int) -> UInt8[ndarray, "H W"]:
+    """Read the person's coverage of a frame, 0..255: its matte, or, in folders of other tools, the parsing's mask."""
+    path = layout.matte(k)
+    if path.is_file():
+        return read_matte(path)
+    return 255 - cv2.inRange(read_rgb(layout.parsing(k)), PARSING_BACKGROUND, PARSING_BACKGROUND)

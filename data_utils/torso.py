@@ -7,6 +7,7 @@ in colour so that it meets the frame's own visible body without a step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -17,7 +18,7 @@ from numpy import ndarray
 from data_utils.filling import nearest_fill, push_pull
 from data_utils.head_frame import FaceAxes, fill_missing
 from data_utils.labels import head_mask
-from data_utils.matting import read_matte
+from data_utils.matting import read_coverage
 from data_utils.stage import Progress, no_progress
 from gaussian_head.data.layout import SubjectLayout
 from gaussian_head.media.image import read_rgb, write_jpeg, write_png
@@ -47,16 +48,22 @@ def extract_torso(layout: SubjectLayout, progress: Progress = no_progress) -> di
     """
     landmarks = fill_missing(np.load(layout.mesh_landmarks))
     background = np.float32(read_rgb(layout.background))
-    plate, known = _learn_plate(layout, len(landmarks))
+    plate, known = learn_plate(layout, range(len(landmarks)))
     frames = range(len(landmarks))
     for k in progress(frames, len(frames), "torso"):
-        frame, matte = np.float32(read_rgb(layout.frame(k))), np.float32(read_matte(layout.matte(k))) / 255
+        frame, matte = np.float32(read_rgb(layout.frame(k))), np.float32(read_coverage(layout, k)) / 255
         head = head_mask(read_rgb(layout.parsing(k)))
-        target = matte[..., None] * frame + (1 - matte[..., None]) * background
         rgba = body_without_head(frame, matte, head, plate, known, FaceAxes.from_landmarks(landmarks[k]))
-        write_jpeg(layout.gt_image(k), _to_bytes(target))
+        write_jpeg(layout.gt_image(k), _to_bytes(over_background(frame, matte, background)))
         write_png(layout.torso_image(k), rgba)
     return {"frames": len(frames), "plate_share": round(float(known.mean()), 4)}
+
+
+def over_background(
+    frame: Float[ndarray, "H W 3"], matte: Float[ndarray, "H W"], background: Float[ndarray, "H W 3"]
+) -> Float[ndarray, "H W 3"]:
+    """Lay a person (coverage in [0, 1]) over the static background: the training target."""
+    return matte[..., None] * frame + (1 - matte[..., None]) * background
 
 
 def body_without_head(
@@ -110,14 +117,14 @@ def _box(mask: Bool[ndarray, "H W"], margin_px: float) -> tuple[slice, slice]:
     return rows, columns
 
 
-def _learn_plate(layout: SubjectLayout, count: int) -> tuple[Float[ndarray, "H W 3"], Bool[ndarray, "H W"]]:
-    """Average the visible body over the clip; return it continued to the whole picture, and where it was seen."""
+def learn_plate(layout: SubjectLayout, frames: Sequence[int]) -> tuple[Float[ndarray, "H W 3"], Bool[ndarray, "H W"]]:
+    """Average the visible body over these frames; return it continued to the whole picture, and where it was seen."""
     total = weight = 0.0
-    keys = np.unique(np.linspace(0, count - 1, PLATE_FRAMES).round().astype(int)).tolist()
+    keys = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, PLATE_FRAMES).round().astype(int))]
     for k in keys:
         head = head_mask(read_rgb(layout.parsing(k)))
         near = cv2.dilate(np.uint8(head), np.ones((2 * CLEAN_PX + 1,) * 2, np.uint8)) > 0
-        clean = np.float32((read_matte(layout.matte(k)) > 242) & ~near)
+        clean = np.float32((read_coverage(layout, k) > 242) & ~near)
         total = total + clean[..., None] * read_rgb(layout.frame(k))
         weight = weight + clean
     known = weight >= max(0.02 * len(keys), 1)

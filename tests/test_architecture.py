@@ -43,6 +43,7 @@ FRONT_END_MAY_USE = {
     "gaussian_head.media",
     "gaussian_head.networks",
     "gaussian_head.data.layout",
+    "gaussian_head.data.transforms",
     "cuda_ext.mesh",
 }
 ONE_SHOT_MAY_NOT_USE = ("gaussian_head.model", "gaussian_head.render", "gaussian_head.training")

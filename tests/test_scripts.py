@@ -23,6 +23,8 @@ COMMANDS = (
     "gaussian_head.export",
     "gaussian_head.prepare",
     "data_utils.process",
+    "data_utils.complete",
+    "data_utils.check",
     "data_utils.synthetic",
 )
 BASH = shutil.which("bash") or "bash"
@@ -94,6 +96,18 @@ def test_train_takes_a_gpu_or_flags(house: Path) -> None:
     calls = recorded(house, "train.sh", "data/my face", "output/x", "--preset", "quick")
     module = ["-m", "gaussian_head.train", "all", "--data", "data/my face", "--out", "output/x", "--preset"]
     assert calls == [["1", *module, "full"], ["", *module, "quick"]]
+
+
+def test_train_completes_a_folder_of_another_tool_first(house: Path) -> None:
+    (house / "data/my face").mkdir(parents=True)
+    calls = recorded(house, "train.sh", "data/my face", "output/x", cwd=house)
+    assert [call[2] for call in calls] == ["data_utils.complete", "gaussian_head.train"]
+    assert calls[0][1:] == ["-m", "data_utils.complete", "data/my face"]
+    (house / "data/my face/manifest.json").touch()
+    (house / "record").unlink()
+    assert [call[2] for call in recorded(house, "train.sh", "data/my face", "output/x", cwd=house)] == [
+        "gaussian_head.train"
+    ]
 
 
 def test_synthesize_and_evaluate_pass_their_arguments_on(house: Path) -> None:

@@ -21,6 +21,8 @@ AUDIO_FEATURE_FILES = {
     "ave": "aud_ave.npy",
 }
 """Audio-feature arrays [frames, window, width] by extractor."""
+DEEPSPEECH_OWN_NAME = "aud.npy"
+"""What the field's DeepSpeech script calls its array, after the sound (specs/gaussian_head.md a, naming trap)."""
 
 # Parsing colours as RGB triples, that is, as read by an RGB reader (OpenCV's BGR order is what the field documents).
 PARSING_HEAD = (0, 0, 255)
@@ -60,10 +62,14 @@ class SubjectLayout:
     def audio_features(self, extractor: str) -> Path:
         """Array [frames, window, width] of one extractor; a `.json` of the same stem describes it.
 
+        Where there is no `aud_ds.npy`, the DeepSpeech script's own `aud.npy` is meant, if there is one.
+
         Args:
             extractor: A key of AUDIO_FEATURE_FILES, perhaps with layers of an encoder (`wavlm/9`): one file for all.
         """
-        return self.root / AUDIO_FEATURE_FILES[extractor.partition("/")[0]]
+        path = self.root / AUDIO_FEATURE_FILES[extractor.partition("/")[0]]
+        own = self.root / DEEPSPEECH_OWN_NAME
+        return own if extractor == "deepspeech" and not path.is_file() and own.is_file() else path
 
     def frame(self, k: int) -> Path:
         """JPEG, the resampled and cropped frame."""
@@ -131,6 +137,15 @@ class SubjectLayout:
     def transforms(self, split: str) -> Path:
         """JSON of `train` or `val`: focal_len, cx, cy, frames [{img_id, aud_id, transform_matrix}]."""
         return self.root / f"transforms_{split}.json"
+
+    @property
+    def head_frame(self) -> Path:
+        """JSON: what it takes to read another tool's transforms (`data.transforms`); ours need none."""
+        return self.root / "head_frame.json"
+
+    def composed_image(self, k: int) -> Path:
+        """JPEG, AD-NeRF's name for what later tools call `gt_image`."""
+        return self.root / "com_imgs" / f"{k}.jpg"
 
     @property
     def report(self) -> Path:

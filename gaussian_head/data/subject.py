@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,9 +19,11 @@ from torch.nn.functional import avg_pool2d
 from gaussian_head.data import layout as names
 from gaussian_head.data.action_units import read_action_units
 from gaussian_head.data.layout import SubjectLayout
+from gaussian_head.data.transforms import SPLITS, read_transforms
 from gaussian_head.errors import UserError
-from gaussian_head.geometry.cameras import intrinsics, scale_intrinsics, viewmat_from_c2w
-from gaussian_head.media.image import read_rgb, read_rgba, resize
+from gaussian_head.geometry.cameras import intrinsics, project, scale_intrinsics, viewmat_from_c2w
+from gaussian_head.geometry.landmarks import INNER_LIPS, face_height, mouth_aperture
+from gaussian_head.media.image import fill_polygon, read_rgb, read_rgba, resize
 
 REGIONS = {
     "face": names.PARSING_HEAD,
@@ -33,6 +33,10 @@ REGIONS = {
 
 PICTURES = ("image", "background", "face", "hair", "mouth", "matte")
 """What a frame holds."""
+LINEAGE_FRAMES = 12
+"""Frames, those with the widest mouths, that tell whether a folder's parsing marks the inner mouth."""
+MOUTH_OPEN = 0.008
+"""Inner lips farther apart than this (face heights) are open, where the parsing does not say so."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,8 @@ class Subject:
         self.layout = SubjectLayout(Path(root))
         if not self.layout.root.is_dir():
             raise FileNotFoundError(f"{root} is no subject folder; make one with: python -m data_utils.process VIDEO")
-        documents = {split: self._transforms(split) for split in ("train", "val")}
-        self.train = [frame["img_id"] for frame in documents["train"]["frames"]]
-        self.val = [frame["img_id"] for frame in documents["val"]["frames"]]
+        poses = {split: read_transforms(self.layout, split, self._remedy(force=True)) for split in SPLITS}
+        self.train, self.val = poses["train"].frames, poses["val"].frames
         numbers = self.train + self.val
         if not self.train or not self.val:
             raise UserError(
@@ -106,6 +109,7 @@ class Subject:
                 f"got {len(self.train)} train and {len(self.val)} val."
             )
         self.frames = max(numbers) + 1
+        self._check_pictures()
         self.landmarks = self._landmarks()
         self.hair = self._hair()
         self.frames = len(self.landmarks)
@@ -113,14 +117,14 @@ class Subject:
         self._source_size = (width, height)
         scale = size / max(width, height)
         self.width, self.height = round(width * scale), round(height * scale)
-        K = intrinsics(documents["train"]["focal_len"], width, height)
+        K = intrinsics(poses["train"].focal_px, width, height)
         self.K = torch.from_numpy(scale_intrinsics(K, self.width / width, self.height / height)).float()
         self.viewmats = torch.eye(4).repeat(self.frames, 1, 1)
-        for frame in documents["train"]["frames"] + documents["val"]["frames"]:
-            viewmat = viewmat_from_c2w(frame["transform_matrix"])
-            self.viewmats[frame["img_id"]] = torch.from_numpy(viewmat).float()
+        for split in poses.values():
+            self.viewmats[split.frames] = torch.from_numpy(viewmat_from_c2w(split.c2w)).float()
+        self._action_units_exist()
         self.action_units = torch.from_numpy(read_action_units(self.layout, self.frames))
-        self._check_pictures(numbers)
+        self._marks_mouth = self._parsing_marks_mouth()
         self._static_background = resize(read_rgb(self.layout.background), width, height)
         self._cache: OrderedDict[int, Frame] = OrderedDict()
         self._reader = ThreadPoolExecutor(1)
@@ -129,32 +133,22 @@ class Subject:
         self._cache_bytes = _cache_bytes() if cache_bytes is None else cache_bytes
         self._device = device or torch.device("cpu")
 
-    def _transforms(self, split: str) -> dict:
-        path = self.layout.transforms(split)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing; run: python -m data_utils.process {self.layout.video}")
-        try:
-            document = json.loads(path.read_text())
-            frames = [
-                {"img_id": int(f["img_id"]), "transform_matrix": _camera_to_world(f["transform_matrix"])}
-                for f in document["frames"]
-            ]
-            return {"focal_len": float(document["focal_len"]), "frames": frames}
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{path} is no transforms file (focal_len, frames of img_id and transform_matrix): "
-                f"{error}; run: python -m data_utils.process {self.layout.video} --force"
-            ) from error
+    def _remedy(self, stage: str = "", *, force: bool = False) -> str:
+        """Say how a file that is missing or wrong is made: other tools' folders are completed, never made anew."""
+        if not self.layout.manifest.is_file() and self.layout.frame(0).is_file():
+            return f"run: python -m data_utils.complete {self.layout.root}"
+        flags = (f" --only {stage}" if stage else "") + (" --force" if force else "")
+        return f"run: python -m data_utils.process {self.layout.video}{flags}"
 
     def _landmarks(self) -> Float[Tensor, "T 478 3"]:
         path = self.layout.landmarks_3d
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing; run: python -m data_utils.process {self.layout.video}")
+            raise FileNotFoundError(f"{path} is missing; {self._remedy()}")
         landmarks = self._array(path, "tracking")
         if landmarks.ndim != 3 or landmarks.shape[1:] != (478, 3) or len(landmarks) < self.frames:
             raise UserError(
                 f"{path} must hold [{self.frames} or more, 478, 3] numbers, got {list(landmarks.shape)}; "
-                f"run: python -m data_utils.process {self.layout.video} --only tracking --force"
+                f"{self._again('tracking')}"
             )
         return torch.from_numpy(landmarks.astype(np.float32))
 
@@ -167,7 +161,7 @@ class Subject:
         if points.ndim != 3 or points.shape[2] != 3 or len(points) != len(self.landmarks):
             raise UserError(
                 f"{path} must hold [{len(self.landmarks)}, points, 3] numbers, got {list(points.shape)}; "
-                f"run: python -m data_utils.process {self.layout.video} --only hair --force"
+                f"{self._again('hair')}"
             )
         return torch.from_numpy(points.astype(np.float32))
 
@@ -175,17 +169,32 @@ class Subject:
         try:
             return np.load(path, allow_pickle=False)
         except (EOFError, ValueError) as error:
-            raise UserError(
-                f"{path} is damaged ({error}); "
-                f"run: python -m data_utils.process {self.layout.video} --only {stage} --force"
-            ) from error
+            raise UserError(f"{path} is damaged ({error}); {self._again(stage)}") from error
 
-    def _check_pictures(self, numbers: list[int]) -> None:
+    def _again(self, stage: str) -> str:
+        """Say how a file that is wrong is made again."""
+        remedy = self._remedy(stage, force=True)
+        return f"delete it, then {remedy}" if "data_utils.complete" in remedy else remedy
+
+    def _check_pictures(self) -> None:
         """Every file the frames will need exists: better now than after an hour."""
-        for k in numbers:
-            for path in (self.layout.gt_image(k), self.layout.torso_image(k), self.layout.parsing(k)):
-                if not path.is_file():
-                    raise FileNotFoundError(f"{path} is missing; run: python -m data_utils.process {self.layout.video}")
+        for split in SPLITS:
+            for k in getattr(self, split):
+                for path in (self.layout.gt_image(k), self.layout.torso_image(k), self.layout.parsing(k)):
+                    if not path.is_file():
+                        told = f"{self.layout.transforms(split).name} names frame {k}"
+                        raise FileNotFoundError(f"{path} is missing, and {told}; {self._remedy()}")
+
+    def _action_units_exist(self) -> None:
+        if not self.layout.action_units.is_file():
+            raise FileNotFoundError(f"{self.layout.action_units} is missing; {self._remedy()}")
+
+    def _parsing_marks_mouth(self) -> bool:
+        """Tell whether the parsing has a colour for the inner mouth; that of RAD-NeRF's lineage has none (a.4)."""
+        numbers = np.array(self.train + self.val)
+        widest = numbers[np.argsort(-mouth_aperture(self.landmarks.numpy()[numbers]))][:LINEAGE_FRAMES]
+        color = names.PARSING_MOUTH
+        return any(cv2.inRange(read_rgb(self.layout.parsing(int(k))), color, color).any() for k in widest)
 
     def frame(self, k: int) -> Frame:
         """Return frame k's pictures, from the cache or from disk. Threads may call this at once."""
@@ -211,6 +220,9 @@ class Subject:
         image = self._read(self.layout.gt_image(k), read_rgb)
         parsing = self._read(self.layout.parsing(k), read_rgb)
         regions = {name: cv2.inRange(parsing, color, color) for name, color in REGIONS.items()}
+        if not self._marks_mouth:
+            opening = self._opening(k) & (regions["face"] > 0)
+            regions["face"][opening], regions["mouth"][opening] = 0, 255
         # Teeth are mouth and never face, whatever the parsing has there (the field's XOR turns the mouth's into face).
         teeth = self._teeth(k)
         regions["face"][teeth], regions["mouth"][teeth] = 0, 255
@@ -218,7 +230,7 @@ class Subject:
             index=k,
             image=self._tensor(image),
             background=self._tensor(self._background(k)),
-            matte=self._tensor(self._matte(k)),
+            matte=self._tensor(self._matte(k, parsing)),
             **{name: self._tensor(region[..., None]) for name, region in regions.items()},
         )
         return frame.to(self._device)
@@ -228,12 +240,20 @@ class Subject:
         alpha = torso[..., 3].astype(np.float32) / 255
         return cv2.blendLinear(cv2.cvtColor(torso, cv2.COLOR_RGBA2RGB), self._static_background, alpha, 1 - alpha)
 
-    def _matte(self, k: int) -> UInt8[np.ndarray, "H W 1"]:
-        """Read the person's matte; folders of other tools have none, and their masks are taken as they are."""
+    def _matte(self, k: int, parsing: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 1"]:
+        """Read the person's matte; in folders of other tools, which have none, it is whatever is not background."""
         path = self.layout.matte(k)
         if not path.is_file():
-            return np.full((self._source_size[1], self._source_size[0], 1), 255, np.uint8)
+            return 255 - cv2.inRange(parsing, names.PARSING_BACKGROUND, names.PARSING_BACKGROUND)[..., None]
         return self._read(path, read_rgb)[..., :1]
+
+    def _opening(self, k: int) -> Bool[np.ndarray, "H W"]:
+        """Return what lies between the lips, as the landmarks have it; nothing where they touch."""
+        (width, height), landmarks = self._source_size, self.landmarks[k].numpy()
+        if mouth_aperture(landmarks) <= MOUTH_OPEN * face_height(landmarks):
+            return np.zeros((height, width), bool)
+        K = scale_intrinsics(self.K.numpy(), width / self.width, height / self.height)
+        return fill_polygon(project(landmarks[INNER_LIPS], self.viewmats[k].numpy(), K)[0], width, height)
 
     def _teeth(self, k: int) -> Bool[np.ndarray, "H W"]:
         """Read the teeth's mask; a folder without one has its teeth in the parsing's mouth."""
@@ -243,8 +263,7 @@ class Subject:
         teeth = self._array(path, "teeth")
         if teeth.shape != size:
             raise UserError(
-                f"{path} must be {list(size)} like the frame, got {list(teeth.shape)}; "
-                f"run: python -m data_utils.process {self.layout.video} --only teeth --force"
+                f"{path} must be {list(size)} like the frame, got {list(teeth.shape)}; {self._again('teeth')}"
             )
         return teeth.astype(bool)
 
@@ -253,7 +272,8 @@ class Subject:
         if image.shape[1::-1] != self._source_size:
             raise UserError(
                 f"{path} is {image.shape[1]} x {image.shape[0]} px, the others are "
-                f"{self._source_size[0]} x {self._source_size[1]}; process the video again."
+                f"{self._source_size[0]} x {self._source_size[1]}; make all of them of one size, "
+                f"or {self._remedy(force=True)}"
             )
         return image
 
@@ -265,10 +285,3 @@ class Subject:
 def _cache_bytes() -> int:
     """Return the default: 3 GB, but at most a quarter of the machine's memory."""
     return min(3_000_000_000, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
-
-
-def _camera_to_world(rows: Any) -> Float[np.ndarray, "4 4"]:  # noqa: ANN401 -- what the JSON holds
-    matrix = np.array(rows, dtype=np.float64)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise ValueError(f"transform_matrix must be 4 x 4 numbers, got {rows}")
-    return matrix

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from jaxtyping import Float
 
@@ -12,6 +14,11 @@ from gaussian_head.media.mel import SILENCE
 
 PARTS = 2
 """Each frame's feature window is averaged in this many parts."""
+MISSING_ROWS = 5
+"""Other tools' arrays may end this many frames (0.2 s) before the clip: their last row is repeated, as the field's
+readers do."""
+
+logger = logging.getLogger(__name__)
 
 
 def load_features(subject: Subject, extractor: str) -> Float[np.ndarray, "T W C"]:
@@ -19,18 +26,29 @@ def load_features(subject: Subject, extractor: str) -> Float[np.ndarray, "T W C"
 
     Raises:
         FileNotFoundError: They have not been extracted.
-        UserError: The file has another form, fewer rows than frames, or features of another extractor.
+        UserError: The file is damaged, has another form, clearly fewer rows than frames, numbers that are none, or
+            features of another extractor.
     """
     path = subject.layout.audio_features(extractor)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; run: python -m data_utils.process {subject.layout.video}")
     refuse_others(path, extractor)
-    features = np.load(path, allow_pickle=False)
-    if features.ndim != 3 or len(features) < subject.frames:
+    try:
+        features = np.load(path, allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}); extract it again.") from error
+    short = subject.frames - len(features) if features.ndim == 3 else 0
+    if features.ndim != 3 or short > MISSING_ROWS or not len(features):
         raise UserError(
             f"{path} must be [{subject.frames} or more, window, width], got {list(features.shape)}; extract it again."
         )
-    return features[: subject.frames].astype(np.float32)
+    features = features[: subject.frames].astype(np.float32)
+    if not np.isfinite(features).all():
+        raise UserError(f"{path} holds numbers that are not finite; extract it again.")
+    if short > 0:
+        logger.warning("%s ends %d frames before the clip; its last row is repeated.", path, short)
+        features = np.concatenate([features, np.repeat(features[-1:], short, 0)])
+    return features
 
 
 def check_features(audio_features: np.ndarray, extractor: str, feature_shape: tuple[int, int]) -> None:

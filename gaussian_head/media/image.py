@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -13,6 +15,10 @@ from gaussian_head.errors import UserError
 from gaussian_head.media.files import write_bytes
 
 REMEDY = "make it with: python -m data_utils.process VIDEO (it skips what is up to date)"
+
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+_TAIL = 64
+"""Bytes at the end of a file that hold its end marker, and perhaps a little after it."""
 
 
 def read_rgb(path: Path) -> UInt8[ndarray, "H W 3"]:
@@ -36,6 +42,32 @@ def read_rgba(path: Path) -> UInt8[ndarray, "H W 4"]:
     if image.ndim == 2:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGBA)
     return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGBA)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Read a picture's width and height in px, of JPEG and PNG from their headers alone.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        UserError: The file is no picture.
+    """
+    path = Path(path)
+    if path.is_file():
+        with path.open("rb") as file:
+            size = _size_in_header(file)
+        if size is not None:
+            return size
+    height, width = read_rgb(path).shape[:2]
+    return width, height
+
+
+def lacks_end(path: Path) -> bool:
+    """Tell whether a JPEG or PNG seems to lack its end, as a copy does that was broken off, without decoding it."""
+    with Path(path).open("rb") as file:
+        start = file.read(8)
+        file.seek(max(0, Path(path).stat().st_size - _TAIL))
+        tail = file.read()
+    return (start == _PNG and b"IEND" not in tail) or (start[:2] == _JPEG and b"\xff\xd9" not in tail)
 
 
 def write_jpeg(path: Path, rgb: UInt8[ndarray, "H W 3"], quality: int = 97) -> None:
@@ -78,6 +110,24 @@ def premultiply(rgba: UInt8[ndarray, "H W 4"]) -> UInt8[ndarray, "H W 4"]:
     """Multiply the colours of a picture with straight alpha by it, rounded to the nearest of 0..255."""
     alpha = cv2.extractChannel(rgba, 3)
     return cv2.multiply(rgba, cv2.merge([alpha, alpha, alpha, np.full_like(alpha, 255)]), scale=1 / 255)
+
+
+def _size_in_header(file: BinaryIO) -> tuple[int, int] | None:
+    start = file.read(24)
+    if len(start) < 24:
+        return None
+    if start[:8] == _PNG:
+        return struct.unpack(">II", start[16:24])
+    if start[:2] != _JPEG:
+        return None
+    file.seek(2)
+    while len(segment := file.read(4)) == 4 and segment[0] == 0xFF:
+        marker, length = segment[1], int.from_bytes(segment[2:])
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start of frame, no table
+            frame = file.read(5)
+            return (int.from_bytes(frame[3:5]), int.from_bytes(frame[1:3])) if len(frame) == 5 else None
+        file.seek(length - 2, 1)
+    return None
 
 
 def _decode(path: Path, flags: int) -> ndarray:

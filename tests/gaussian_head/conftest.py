@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from legacy_folder import LINEAGES, make_legacy_folder, patch_detector
 
+from data_utils.complete import complete
 from gaussian_head.config import to_json
 from gaussian_head.data import layout as names
 from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS, SubjectLayout
@@ -188,3 +190,16 @@ def tiny_run(tiny_subject: Path, tiny_head: Head, tmp_path: Path) -> Path:
     fit_speech_regression(Subject(tiny_subject, SIZE)).save(run / "driving")
     (run / "timing.json").write_text(json.dumps({"mouth": 1.0, "face": 2.0, "fuse": 3.0, "peak_rss_mb": 1e6}))
     return run
+
+
+@pytest.fixture(scope="session")
+def legacy_folders(tiny_subject: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The made-up subject as other tools would have left it, completed, by lineage; read only."""
+    folders = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch_detector(patch, tiny_subject)
+        for lineage in LINEAGES:
+            root = tmp_path_factory.mktemp(lineage) / "tiny"
+            folders[lineage] = root
+            complete(make_legacy_folder(tiny_subject, root, lineage))
+    return folders

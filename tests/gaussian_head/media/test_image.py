@@ -7,7 +7,7 @@ import pytest
 
 from gaussian_head.errors import UserError
 from gaussian_head.media.files import replacing
-from gaussian_head.media.image import read_rgb, read_rgba, resize, write_jpeg, write_png
+from gaussian_head.media.image import lacks_end, read_rgb, read_rgba, read_size, resize, write_jpeg, write_png
 
 
 def test_png_keeps_channels(tmp_path: Path) -> None:
@@ -55,3 +55,18 @@ def test_replacing_leaves_the_earlier_file_when_it_fails(tmp_path: Path) -> None
         temporary.write_text(None)
     assert path.read_text() == "earlier"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.png"])
+def test_size_and_end_are_read_without_decoding(tmp_path: Path, name: str) -> None:
+    path, picture = tmp_path / name, np.random.default_rng(0).integers(0, 256, (31, 47, 3), dtype=np.uint8)
+    (write_jpeg if path.suffix == ".jpg" else write_png)(path, picture)
+    assert read_size(path) == (47, 31)
+    assert not lacks_end(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert lacks_end(path)
+    path.write_bytes(b"no picture, however long the file may be")
+    with pytest.raises(UserError, match="is not a readable picture"):
+        read_size(path)
+    with pytest.raises(FileNotFoundError):
+        read_size(tmp_path / "none.png")
