@@ -1,4 +1,4 @@
-"""Stage `landmarks`: MediaPipe's face mesh of every frame, `landmarks478.npy` and `ori_imgs/<k>.lms`."""
+"""Stage `landmarks`: MediaPipe's mesh points of every frame, `landmarks478.npy` and `ori_imgs/<k>.lms`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from data_utils.published import weights_facts
 from data_utils.stage import Progress, count_frames, no_progress
 from gaussian_head.data.layout import VIDEO_FPS, SubjectLayout
 from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import MESH_POINTS, MESH_TO_68
 from gaussian_head.media.files import replacing, write_bytes
 from gaussian_head.media.image import read_rgb
-from gaussian_head.networks.face_mesh import VIEWS, FaceMeshDetector
+from gaussian_head.networks.face_follower import VIEWS, Face, FaceFollower
 
 MINIMUM_SHARE = 0.8
 """Share of frames that must show a face."""
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def extract_landmarks(layout: SubjectLayout, progress: Progress = no_progress) -> dict[str, Any]:
-    """Write the landmarks of every frame; nothing is written when the clip is refused.
+    """Write the landmarks of every frame by MediaPipe's face mesh; nothing is written when the clip is refused.
 
     Frames without a face keep their number: NaN rows in `landmarks478.npy`, no `.lms` file.
 
@@ -40,20 +41,51 @@ def extract_landmarks(layout: SubjectLayout, progress: Progress = no_progress) -
     Raises:
         UserError: No face at all, or a face in fewer than 80 % of the frames.
     """
-    count = count_frames(layout)
-    landmarks = np.full((count, MESH_POINTS, 3), np.nan, np.float32)
+    from gaussian_head.networks.face_mesh import FaceMeshDetector
+
     with FaceMeshDetector() as detector:
-        for k in progress(range(count), count, "landmarks"):
-            found = detector.detect(read_rgb(layout.frame(k)))
-            if found is not None:
-                landmarks[k] = found
+        _, facts = _extract(layout, detector, progress)
+    layout.face_task.unlink(missing_ok=True)  # it would tell of other landmarks
+    return facts
+
+
+def extract_task_landmarks(layout: SubjectLayout, progress: Progress = no_progress) -> dict[str, Any]:
+    """Write the landmarks of every frame by MediaPipe's face landmarker task, its blendshapes and poses as well.
+
+    Likewise in all else; `face_task.safetensors` has NaN rows where no face was found.
+
+    Returns:
+        Facts as those of `extract_landmarks`, and the file's name and SHA-256.
+
+    Raises:
+        UserError: As above, or the task's file is missing or damaged.
+    """
+    from data_utils.face_task import write_face_task
+    from gaussian_head.networks.face_landmarker import FaceLandmarker
+
+    with FaceLandmarker() as detector:
+        faces, facts = _extract(layout, detector, progress)
+    write_face_task(layout, faces)
+    return {"landmarks": "task", **facts, **weights_facts("face_landmarker")}
+
+
+def _extract(
+    layout: SubjectLayout, detector: FaceFollower, progress: Progress
+) -> tuple[list[Face | None], dict[str, Any]]:
+    """Follow the face through the folder's frames and write its landmarks; return it, and the facts."""
+    count = count_frames(layout)
+    faces = [detector.follow(read_rgb(layout.frame(k))) for k in progress(range(count), count, "landmarks")]
+    landmarks = np.full((count, MESH_POINTS, 3), np.nan, np.float32)
+    for k, face in enumerate(faces):
+        if face is not None:
+            landmarks[k] = face.points
     invalid = np.flatnonzero(np.isnan(landmarks[:, 0, 0]))
     _check_enough(count, invalid)
     two_faces = detector.crowded_share > CROWDED_SHARE
     if two_faces:
         logger.warning("two faces seen: the largest is taken; crop the video if it is not the one you mean.")
     _write(layout, landmarks)
-    return {
+    return faces, {
         "frames": count,
         "invalid_frames": invalid.tolist(),
         "two_faces": two_faces,
