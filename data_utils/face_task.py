@@ -19,7 +19,7 @@ from gaussian_head.networks.face_follower import Face
 from gaussian_head.networks.face_landmarker import BLENDSHAPES, FIELD_OF_VIEW_DEG
 
 ABOUT = json.dumps({"format": 1, "blendshapes": BLENDSHAPES, "field_of_view_deg": FIELD_OF_VIEW_DEG})
-"""The file's metadata under `face_task`: one entry, since safetensors orders several at random and hashes must agree."""
+"""The file's metadata, one entry `face_task`: safetensors orders several at random, and the file's hash must agree."""
 
 
 @dataclass(frozen=True)

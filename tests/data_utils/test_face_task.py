@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from moving_face import HEIGHT, WIDTH, draw, make_moving_face, rotation_errors_deg
+from safetensors.numpy import save_file
 from scipy.spatial.transform import Rotation
 
 from data_utils import process as process_module
@@ -162,6 +163,9 @@ def test_what_was_said_is_kept(tmp_path: Path) -> None:
     np.testing.assert_allclose(kept.score("eyeBlinkLeft"), np.linspace(0, 1, FRAMES), atol=1e-6)  # 7 is interpolated
     layout.face_task.write_bytes(layout.face_task.read_bytes()[:200])
     with pytest.raises(UserError, match=r"face_task\.safetensors is damaged"):
+        read_face_task(layout)
+    save_file({"blendshapes": np.zeros((3, 52)), "transforms": np.zeros((3, 4, 4))}, layout.face_task)
+    with pytest.raises(UserError, match=r"face_task\.safetensors is no face task of format 1"):
         read_face_task(layout)
 
 
