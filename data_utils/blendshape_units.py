@@ -1,8 +1,8 @@
 """Stage `action_units` where MediaPipe's face landmarker found the face: brows, blinks and jaw from its blendshapes.
 
-The other units are measured on the mesh, as in `action_units`: of lids and cheeks, `eyeWide`, `cheekSquint` and
-`noseSneer` hardly leave 0 in any clip that was looked at. A blendshape rests at another score in every face, so, as on
-the mesh, what counts is its rise above the subject's own median.
+The other units are measured on the mesh, as in `action_units`: `eyeWide` does not follow wide eyes, `cheekSquint` and
+`noseSneer` never leave 0 (docs/formats.md). A blendshape rests at another score in every face, so, as on the mesh, what
+counts is its rise above the subject's own median.
 """
 
 from __future__ import annotations

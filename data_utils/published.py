@@ -33,7 +33,7 @@ def choose(choice: str, published: str) -> str:
 
 
 def choose_landmarks(choice: LandmarksChoice) -> Literal["mesh", "task"]:
-    """Return what a choice means here: `auto` is the built-in mesh, which the task does not beat (docs/formats.md).
+    """Return what a choice means here: `auto` is the mesh, which the task does not clearly beat (docs/formats.md).
 
     Raises:
         WeightsMissingError: The task is asked for and its file is not found.
