@@ -48,7 +48,7 @@ def choose_landmarks(choice: LandmarksChoice) -> Literal["mesh", "task"]:
         weights, places = TABLE["face_landmarker"], search_folders()
         raise WeightsMissingError(
             f"--landmarks task: {error}; looked for as ${weights.variable} and {weights.file} in "
-            f"{', '.join(map(str, places))}; get it: curl -Lo {places[0] / weights.file} {weights.source}, or leave "
+            f"{', '.join(map(str, places))}; get it: curl -L --create-dirs -o {places[0] / weights.file} {weights.source}, or leave "
             "--landmarks out."
         ) from error
     return "task"
