@@ -48,8 +48,8 @@ def choose_landmarks(choice: LandmarksChoice) -> Literal["mesh", "task"]:
         weights, places = TABLE["face_landmarker"], search_folders()
         raise WeightsMissingError(
             f"--landmarks task: {error}; looked for as ${weights.variable} and {weights.file} in "
-            f"{', '.join(map(str, places))}; get it: curl -L --create-dirs -o {places[0] / weights.file} {weights.source}, or leave "
-            "--landmarks out."
+            f"{', '.join(map(str, places))}; get it: curl -L --create-dirs -o {places[0] / weights.file} "
+            f"{weights.source}, or leave --landmarks out."
         ) from error
     return "task"
 
