@@ -9,7 +9,7 @@ well; AU06, AU09, AU14, AU17 and AU23 leave little trace in a mesh and are rough
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,15 @@ _X, _Y, _Z = 0, 1, 2
 Points = Float[ndarray, "T 478 3"]
 
 
-def extract_action_units(layout: SubjectLayout, progress: Progress = no_progress) -> dict[str, Any]:
+def extract_action_units(
+    layout: SubjectLayout, progress: Progress = no_progress, seen: Mapping[int, Float[ndarray, "T"]] | None = None
+) -> dict[str, Any]:
     """Write `au.csv`, one row a frame.
 
     Args:
         layout: The folder, with `lm3d.npy` (or, before tracking, `landmarks478.npy` alone).
         progress: Wraps the one step.
+        seen: Units that were measured in another way; they stand in place of the mesh's.
 
     Returns:
         Facts: source of the landmarks, frames, blinks counted, and the 95th percentile of each unit.
@@ -59,16 +62,22 @@ def extract_action_units(layout: SubjectLayout, progress: Progress = no_progress
             raise UserError(
                 f"{source} has {len(points)} rows, {layout.frame(0).parent} has {count} frames; process again."
             )
-        units = write_action_units(layout, points, valid)
+        units = write_action_units(layout, points, valid, seen)
     strong = {f"AU{unit:02d}": round(float(np.percentile(value, 95)), 2) for unit, value in units.items()}
     return {"source": source, "frames": count, "blinks": count_blinks(units[45]), "percentile_95": strong}
 
 
 def write_action_units(
-    layout: SubjectLayout, points: Points, valid: Bool[ndarray, "T"]
+    layout: SubjectLayout,
+    points: Points,
+    valid: Bool[ndarray, "T"],
+    seen: Mapping[int, Float[ndarray, "T"]] | None = None,
 ) -> dict[int, Float[ndarray, "T"]]:
-    """Measure (see `measure_action_units`) and write `au.csv`; `success` is 0 where not valid."""
-    units = measure_action_units(points)
+    """Measure (see `measure_action_units`) and write `au.csv`; `success` is 0 where not valid.
+
+    Units `seen` in another way stand in place of the mesh's.
+    """
+    units = measure_action_units(points) | dict(seen or {})  # keeps OpenFace's order
     write_bytes(layout.action_units, _as_csv(units, valid).encode())
     return units
 

@@ -134,9 +134,22 @@ def _minimize(
     return problem.current()
 
 
-def initial_track(points: Float[Tensor, "T L 3"], size: tuple[int, int], shape: Tensor, focal_px: float) -> FaceTrack:
-    """Turn per-frame similarities (weak perspective) into camera poses for a given focal length."""
-    scale, rotation, offset = align_shapes(points, shape, rigid_weights(points.dtype))
+def initial_track(
+    points: Float[Tensor, "T L 3"],
+    size: tuple[int, int],
+    shape: Tensor,
+    focal_px: float,
+    turns: Float[Tensor, "T 3 3"] | None = None,
+) -> FaceTrack:
+    """Turn per-frame similarities (weak perspective) into camera poses for a given focal length.
+
+    With `turns` (see `adjust_bundle`) the rotations are those, in the head frame of `shape`.
+    """
+    weights = rigid_weights(points.dtype)
+    scale, rotation, offset = align_shapes(points, shape, weights)
+    if turns is not None:
+        u, _, vh = torch.linalg.svd((rotation.mT @ turns).sum(0))  # their head frame as ours sees it
+        scale, rotation, offset = align_shapes(points, shape, weights, turns @ (u @ vh).T)
     depth = focal_px / scale
     center = points.new_tensor([size[0] / 2, -size[1] / 2])
     xy = (offset[:, :2] - center) * (depth / focal_px)[:, None]
@@ -146,7 +159,10 @@ def initial_track(points: Float[Tensor, "T L 3"], size: tuple[int, int], shape: 
 
 
 def adjust_bundle(
-    landmarks: Float[np.ndarray, "T L 3"], size: tuple[int, int], progress: Progress = no_progress
+    landmarks: Float[np.ndarray, "T L 3"],
+    size: tuple[int, int],
+    progress: Progress = no_progress,
+    turns: Float[np.ndarray, "T 3 3"] | None = None,
 ) -> tuple[FaceTrack, FaceTrack]:
     """Track a clip from its mesh landmarks.
 
@@ -154,6 +170,7 @@ def adjust_bundle(
         landmarks: MediaPipe's points: x, y in px and relative z in px (smaller is nearer); NaN where no face was found.
         size: Picture width and height in px.
         progress: Wraps the iterations.
+        turns: Head to camera (OpenGL axes) to start from, of any head frame; default: what each frame's landmarks say.
 
     Returns:
         The adjusted track, and the initial per-frame track (each frame aligned alone), for comparison. Poses of frames
@@ -167,7 +184,8 @@ def adjust_bundle(
 
     keyframes = key_frames(valid_np)
     shape = procrustes_mean(points[keyframes], rigid_weights(points.dtype))
-    start = initial_track(points, size, shape, PRIOR_FOCAL * size[0])
+    turned = None if turns is None else torch.from_numpy(turns).to(points)
+    start = initial_track(points, size, shape, PRIOR_FOCAL * size[0], turned)
 
     # Shared unknowns from the key frames: first rigidly, then with expressions.
     key = _select(start, keyframes)
@@ -179,7 +197,7 @@ def adjust_bundle(
     key = _minimize(problem, 150, shared=True, label="expressions", progress=progress)
 
     # Then every frame's pose and expression, with the shared unknowns held.
-    track = initial_track(points, size, key.shape, key.focal_px)
+    track = initial_track(points, size, key.shape, key.focal_px, turned)
     track.basis = key.basis
     track.coefficients = project_on_basis(points, track, size)
     problem = _Problem(observed, valid, size, track)

@@ -149,7 +149,7 @@ def _add_landmarks(clip: Clip, poses: dict[Split, Poses], frame: HeadFrame, prog
     if not layout.mesh_landmarks.is_file():
         from data_utils.landmarks import find_meshes
 
-        landmarks, _ = find_meshes([clip.picture(k) for k in range(clip.count)], progress)
+        landmarks = find_meshes([clip.picture(k) for k in range(clip.count)], progress)
         _save(layout.mesh_landmarks, landmarks)
         without = int(np.isnan(landmarks[:, 0, 0]).sum())
         added.append(f"{layout.mesh_landmarks.name}: MediaPipe's mesh of {clip.count} frames, {without} without a face")

@@ -56,17 +56,28 @@ def combine(coefficients: Float[Tensor, "T K"], basis: Float[Tensor, "K L 3"]) -
 
 
 def align_shapes(
-    points: Float[Tensor, "T L 3"], target: Float[Tensor, "L 3"], weights: Float[Tensor, "L"]
+    points: Float[Tensor, "T L 3"],
+    target: Float[Tensor, "L 3"],
+    weights: Float[Tensor, "L"],
+    rotation: Float[Tensor, "T 3 3"] | None = None,
 ) -> tuple[Float[Tensor, "T"], Float[Tensor, "T 3 3"], Float[Tensor, "T 3"]]:
-    """Find the similarities scale * R @ target + offset nearest to each frame's points (Umeyama 1991)."""
+    """Find the similarities scale * R @ target + offset nearest to each frame's points (Umeyama 1991).
+
+    Given `rotation`, R is that, and the scale and offset alone are found.
+    """
     w = weights / weights.sum()
     mean, target_mean = (points * w[:, None]).sum(1), (target * w[:, None]).sum(0)
     a, b = points - mean[:, None], target - target_mean
-    u, s, vh = torch.linalg.svd(torch.einsum("tli,l,lj->tij", a, w, b))
-    sign = torch.ones_like(s)
-    sign[:, 2] = torch.det(u @ vh).sign()
-    rotation = u @ torch.diag_embed(sign) @ vh
-    scale = (s * sign).sum(1) / (w[:, None] * b * b).sum()
+    covariance = torch.einsum("tli,l,lj->tij", a, w, b)
+    if rotation is None:
+        u, s, vh = torch.linalg.svd(covariance)
+        sign = torch.ones_like(s)
+        sign[:, 2] = torch.det(u @ vh).sign()
+        rotation = u @ torch.diag_embed(sign) @ vh
+        along = (s * sign).sum(1)
+    else:
+        along = (covariance * rotation).sum((1, 2))
+    scale = along / (w[:, None] * b * b).sum()
     return scale, rotation, mean - scale[:, None] * (rotation @ target_mean)
 
 

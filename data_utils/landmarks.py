@@ -1,4 +1,4 @@
-"""Stage `landmarks`: MediaPipe's face mesh of every frame, `landmarks478.npy` and `ori_imgs/<k>.lms`."""
+"""Stage `landmarks`: MediaPipe's mesh points of every frame, `landmarks478.npy` and `ori_imgs/<k>.lms`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from data_utils.published import weights_facts
 from data_utils.stage import Progress, count_frames, no_progress
 from gaussian_head.data.layout import VIDEO_FPS, SubjectLayout
 from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import MESH_POINTS, MESH_TO_68
 from gaussian_head.media.files import replacing, write_bytes
 from gaussian_head.media.image import read_rgb
-from gaussian_head.networks.face_mesh import VIEWS, FaceMeshDetector
+from gaussian_head.networks.face_follower import VIEWS, Face, FaceFollower
 
 MINIMUM_SHARE = 0.8
 """Share of frames that must show a face."""
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def extract_landmarks(layout: SubjectLayout, progress: Progress = no_progress) -> dict[str, Any]:
-    """Write the landmarks of every frame; nothing is written when the clip is refused.
+    """Write the landmarks of every frame by MediaPipe's face mesh; nothing is written when the clip is refused.
 
     Frames without a face keep their number: NaN rows in `landmarks478.npy`, no `.lms` file.
 
@@ -42,44 +43,86 @@ def extract_landmarks(layout: SubjectLayout, progress: Progress = no_progress) -
     Raises:
         UserError: No face at all, or a face in fewer than 80 % of the frames.
     """
-    count = count_frames(layout)
-    landmarks, two_faces = find_meshes([layout.frame(k) for k in range(count)], progress)
-    invalid = np.flatnonzero(np.isnan(landmarks[:, 0, 0]))
-    _write(layout, landmarks)
-    return {
-        "frames": count,
-        "invalid_frames": invalid.tolist(),
-        "two_faces": two_faces,
-        "views": len(VIEWS),
-        "trembling_px": round(float(np.nanmedian(np.abs(np.diff(landmarks[..., :2], n=2, axis=0)))), 3),
-    }
+    from gaussian_head.networks.face_mesh import FaceMeshDetector
+
+    with FaceMeshDetector() as detector:
+        _, facts = _extract(layout, detector, progress)
+    layout.face_task.unlink(missing_ok=True)  # it would tell of other landmarks
+    return facts
 
 
-def find_meshes(pictures: list[Path], progress: Progress = no_progress) -> tuple[Float32[np.ndarray, "T 478 3"], bool]:
-    """Find the face in each picture of a clip.
+def extract_task_landmarks(layout: SubjectLayout, progress: Progress = no_progress) -> dict[str, Any]:
+    """Write the landmarks of every frame by MediaPipe's face landmarker task, its blendshapes and poses as well.
+
+    Likewise in all else; `face_task.safetensors` has NaN rows where no face was found.
+
+    Returns:
+        Facts as those of `extract_landmarks`, and the file's name and SHA-256.
+
+    Raises:
+        UserError: As above, or the task's file is missing or damaged.
+    """
+    from data_utils.face_task import write_face_task
+    from gaussian_head.networks.face_landmarker import FaceLandmarker
+
+    with FaceLandmarker() as detector:
+        faces, facts = _extract(layout, detector, progress)
+    write_face_task(layout, faces)
+    return {"landmarks": "task", **facts, **weights_facts("face_landmarker")}
+
+
+def find_meshes(pictures: list[Path], progress: Progress = no_progress) -> Float32[np.ndarray, "T 478 3"]:
+    """Find the face in each picture of a clip by the face mesh.
 
     Args:
         pictures: One for each frame; one that does not exist shows no face.
         progress: Wraps the loop.
 
     Returns:
-        Landmarks, NaN where there is no face; and whether a second face was seen often.
+        Landmarks, NaN where there is no face.
 
     Raises:
         UserError: No face at all, or a face in fewer than 80 % of the pictures that exist.
     """
-    landmarks = np.full((len(pictures), MESH_POINTS, 3), np.nan, np.float32)
-    existing = [k for k, path in enumerate(pictures) if path.is_file()]
+    from gaussian_head.networks.face_mesh import FaceMeshDetector
+
     with FaceMeshDetector() as detector:
-        for k in progress(existing, len(existing), "landmarks"):
-            found = detector.detect(read_rgb(pictures[k]))
-            if found is not None:
-                landmarks[k] = found
-    _check_enough(len(existing), [k for k in existing if np.isnan(landmarks[k, 0, 0])])
-    two_faces = detector.crowded_share > CROWDED_SHARE
-    if two_faces:
+        return _points(_follow(pictures, detector, progress))
+
+
+def _extract(
+    layout: SubjectLayout, detector: FaceFollower, progress: Progress
+) -> tuple[list[Face | None], dict[str, Any]]:
+    """Follow the face through the folder's frames and write its landmarks; return it, and the facts."""
+    faces = _follow([layout.frame(k) for k in range(count_frames(layout))], detector, progress)
+    landmarks = _points(faces)
+    _write(layout, landmarks)
+    return faces, {
+        "frames": len(faces),
+        "invalid_frames": np.flatnonzero(np.isnan(landmarks[:, 0, 0])).tolist(),
+        "two_faces": detector.crowded_share > CROWDED_SHARE,
+        "views": len(VIEWS),
+        "trembling_px": round(float(np.nanmedian(np.abs(np.diff(landmarks[..., :2], n=2, axis=0)))), 3),
+    }
+
+
+def _follow(pictures: list[Path], detector: FaceFollower, progress: Progress) -> list[Face | None]:
+    existing = [k for k, path in enumerate(pictures) if path.is_file()]
+    faces: list[Face | None] = [None] * len(pictures)
+    for k in progress(existing, len(existing), "landmarks"):
+        faces[k] = detector.follow(read_rgb(pictures[k]))
+    _check_enough(len(existing), [k for k in existing if faces[k] is None])
+    if detector.crowded_share > CROWDED_SHARE:
         logger.warning("two faces seen: the largest is taken; crop the video if it is not the one you mean.")
-    return landmarks, two_faces
+    return faces
+
+
+def _points(faces: list[Face | None]) -> Float32[np.ndarray, "T 478 3"]:
+    points = np.full((len(faces), MESH_POINTS, 3), np.nan, np.float32)
+    for k, face in enumerate(faces):
+        if face is not None:
+            points[k] = face.points
+    return points
 
 
 def _check_enough(count: int, invalid: list[int]) -> None:

@@ -1,7 +1,7 @@
 """Command: turn a raw video into a subject folder, skipping what is up to date.
 
-python -m data_utils.process VIDEO [--out DIR] [--size 512] [--crop auto|none] [--tracker auto|canonical|bfm]
-    [--only STAGE ...] [--force]
+python -m data_utils.process VIDEO [--out DIR] [--size 512] [--crop auto|none] [--landmarks auto|mesh|task]
+    [--tracker auto|canonical|bfm] [--only STAGE ...] [--force]
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from data_utils.audio import extract_audio
 from data_utils.audio_features import Choice, choose_extractor
 from data_utils.frames import Crop, check_video, extract_frames, replace_frames
 from data_utils.openface_program import ActionUnitChoice, choose_action_units
-from data_utils.published import ParserChoice, TeethChoice, choose
+from data_utils.published import LandmarksChoice, ParserChoice, TeethChoice, choose, choose_landmarks
 from data_utils.stage import Manifest, Stage, digest
 from data_utils.stages import INTAKE, STAGE_NAMES, StageName, build_stages
 from data_utils.tracker_choice import Tracker, choose_tracker
@@ -46,6 +46,8 @@ class ProcessOptions:
     """Audio features: mel is built in, the others need weights on disk; auto: WavLM where its weights are, else mel."""
     audio_layers: str = "last"
     """Of a speech encoder: last, one of its layers (9), several with shares (6:1,9:3), or mix, the mean of all."""
+    landmarks: LandmarksChoice = "auto"
+    """Who finds the face: mesh, built in, or task, MediaPipe's face landmarker, which needs its file; auto: mesh."""
     tracker: Tracker = "auto"
     """canonical: built in; bfm: the Basel Face Model 2009 (data_utils.convert_bfm); auto: bfm where its file is."""
     parser: ParserChoice = "auto"
@@ -78,16 +80,17 @@ def process(options: ProcessOptions) -> SubjectLayout:
         raise UserError(f"--size must be an even number from 64 to 2048, got {options.size}.")
     extractor = choose_extractor(options.audio_features, options.audio_layers)
     parser, teeth = choose(options.parser, "bisenet"), choose(options.teeth, "easyportrait")
-    tracker = choose_tracker(options.tracker)
+    landmarks, tracker = choose_landmarks(options.landmarks), choose_tracker(options.tracker)
     layout = _place_video(options)
     manifest = Manifest(layout)
     stages = build_stages(
         layout, size=options.size, crop=options.crop, extractor=extractor, layers=options.audio_layers,
-        tracker=tracker, parser=parser, teeth=teeth, action_units=choose_action_units(options.action_units),
+        landmarks=landmarks, tracker=tracker, parser=parser, teeth=teeth,
+        action_units=choose_action_units(options.action_units),
     )  # fmt: skip
     chosen = [stages[name] for name in options.only or STAGE_NAMES]
     if not options.only and manifest.facts("landmarks") and not _all_up_to_date(manifest, stages, INTAKE):
-        _take_in_apart(layout, manifest, stages, options)
+        _take_in_apart(layout, manifest, stages, options, landmarks)
     for stage in chosen:
         _run_stage(stage, manifest, layout, force=options.force)
     if options.report:
@@ -150,15 +153,16 @@ def _finish(manifest: Manifest, stage: Stage, facts: dict[str, Any], seconds: fl
 
 
 def _take_in_apart(
-    layout: SubjectLayout, manifest: Manifest, stages: dict[StageName, Stage], options: ProcessOptions
+    layout: SubjectLayout, manifest: Manifest, stages: dict[StageName, Stage], options: ProcessOptions, landmarks: str
 ) -> None:
     """Run the stages that may refuse a video beside the earlier results, and replace those only when all pass."""
     apart = SubjectLayout(layout.root / ".incoming")
+    aside = build_stages(apart, size=0, crop="none", extractor="mel", landmarks=landmarks)
     shutil.rmtree(apart.root, ignore_errors=True)
     work = {
         "audio": lambda: extract_audio(layout.video, apart),
         "frames": lambda: extract_frames(layout.video, apart, options.size, options.crop, show_progress),
-        "landmarks": lambda: build_stages(apart, size=0, crop="none", extractor="mel")["landmarks"].run(show_progress),
+        "landmarks": lambda: aside["landmarks"].run(show_progress),
     }
     results: dict[StageName, tuple[dict[str, Any], float]] = {}
     try:
@@ -170,6 +174,9 @@ def _take_in_apart(
         replace_frames(apart.frame(0).parent, layout)
         apart.speech.replace(layout.speech)
         apart.mesh_landmarks.replace(layout.mesh_landmarks)
+        layout.face_task.unlink(missing_ok=True)
+        if apart.face_task.is_file():
+            apart.face_task.replace(layout.face_task)
     finally:
         shutil.rmtree(apart.root, ignore_errors=True)
     for name in INTAKE:

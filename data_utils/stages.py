@@ -18,9 +18,17 @@ StageName = Literal[
 STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
 INTAKE: tuple[StageName, ...] = ("audio", "frames", "landmarks")
 """The stages that may refuse a video."""
+LANDMARKS = {"mesh": ("landmarks", "extract_landmarks"), "task": ("landmarks", "extract_task_landmarks")}
 PARSERS = {"builtin": ("parsing", "segment_frames"), "bisenet": ("parsing_bisenet", "parse_frames")}
 TEETH = {"builtin": ("teeth", "extract_teeth"), "easyportrait": ("teeth_easyportrait", "label_teeth")}
-ACTION_UNITS = {"builtin": ("action_units", "extract_action_units"), "openface": ("openface_program", "run_openface")}
+TRACKERS = {
+    "canonical": ("tracking", "track_head"), "task": ("tracking", "track_head_from_task"),
+    "bfm": ("model_tracking", "track_head_by_model"),
+}  # fmt: skip
+ACTION_UNITS = {
+    "builtin": ("action_units", "extract_action_units"), "task": ("blendshape_units", "extract_blendshape_units"),
+    "openface": ("openface_program", "run_openface"),
+}  # fmt: skip
 """Module and function of each alternative."""
 
 
@@ -31,6 +39,7 @@ def build_stages(
     crop: Crop,
     extractor: str,
     layers: str = "last",
+    landmarks: str = "mesh",
     tracker: str = "canonical",
     parser: str = "builtin",
     teeth: str = "builtin",
@@ -44,6 +53,8 @@ def build_stages(
         crop: See `frames.extract_frames`.
         extractor: Name of the audio features.
         layers: Of a speech encoder: which of its layers.
+        landmarks: Who finds the face: mesh, the built-in one, or task, which then starts the built-in tracker and
+            measures some of the built-in action units.
         tracker: canonical, the built-in one, or bfm.
         parser: Who says what a pixel belongs to: builtin or bisenet.
         teeth: Who finds the teeth: builtin or easyportrait.
@@ -53,7 +64,11 @@ def build_stages(
     def run(module: str, function: str) -> Callable[[Progress], dict[str, Any]]:
         return lambda progress: _import(module, function)(layout, progress=progress)
 
-    frames, landmarks = per_frame(layout.frame), layout.mesh_landmarks
+    frames, mesh = per_frame(layout.frame), layout.mesh_landmarks
+    task = (layout.face_task,) if landmarks == "task" else ()
+    if task:
+        tracker = "task" if tracker == "canonical" else tracker
+        action_units = "task" if action_units == "builtin" else action_units
     parsing, mattes = per_frame(layout.parsing), per_frame(layout.matte)
     features = layout.audio_features(extractor)
     head = (layout.landmarks_3d, layout.landmarks_3d_valid)
@@ -66,28 +81,28 @@ def build_stages(
             lambda progress: extract_frames(layout.video, layout, size, crop, progress), {"size": size, "crop": crop},
         ),
         Stage(
-            "landmarks", 1, (frames,), (per_frame(layout.landmarks68), landmarks), run("landmarks", "extract_landmarks")
+            "landmarks", 1, (frames,), (per_frame(layout.landmarks68), mesh, *task), run(*LANDMARKS[landmarks]),
+            _chosen("landmarks", landmarks),
         ),
         Stage(
-            "tracking", 5, (frames, landmarks), (*tracks, *head),
-            run("model_tracking", "track_head_by_model") if tracker == "bfm" else run("tracking", "track_head"),
-            {"tracker": tracker} if tracker == "bfm" else {},
+            "tracking", 5, (frames, mesh, *{"task": task}.get(tracker, ())), (*tracks, *head),
+            run(*TRACKERS[tracker]), _chosen("tracker", tracker),
         ),
-        Stage("parsing", 1, (frames, landmarks), (parsing, mattes), run(*PARSERS[parser]), _chosen("parser", parser)),
+        Stage("parsing", 1, (frames, mesh), (parsing, mattes), run(*PARSERS[parser]), _chosen("parser", parser)),
         Stage("background", 1, (frames, mattes), (layout.background,), run("background", "extract_background")),
         Stage(
-            "torso", 1, (frames, parsing, mattes, landmarks, layout.background), pictures, run("torso", "extract_torso")
+            "torso", 1, (frames, parsing, mattes, mesh, layout.background), pictures, run("torso", "extract_torso")
         ),
         Stage(
             "hair", 2, (frames, parsing, mattes, layout.track_params, layout.landmarks_3d), (layout.hair_3d,),
             run("hair_tracking", "track_hair"),
         ),
         Stage(
-            "teeth", 1, (frames, landmarks), (per_frame(layout.teeth_mask),), run(*TEETH[teeth]),
+            "teeth", 1, (frames, mesh), (per_frame(layout.teeth_mask),), run(*TEETH[teeth]),
             _chosen("teeth", teeth),
         ),
         Stage(
-            "action_units", 1, (landmarks, *head) if action_units == "builtin" else (frames, landmarks, *head),
+            "action_units", 1, (mesh, *head, *{"openface": (frames,), "task": task}.get(action_units, ())),
             (layout.action_units,), run(*ACTION_UNITS[action_units]), _chosen("action_units", action_units),
         ),
         Stage(
@@ -103,7 +118,7 @@ def build_stages(
 
 def _chosen(part: str, name: str) -> dict[str, str]:
     """Return the option that a published network is; built-in parts have none, as before there were others."""
-    return {} if name == "builtin" else {part: name}
+    return {} if name in ("builtin", "mesh", "canonical") else {part: name}
 
 
 def _import(module: str, function: str) -> Callable[..., dict[str, Any]]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from data_utils.bundle_adjustment import adjust_bundle, fit_expressions
+from data_utils.bundle_adjustment import PRIOR_FOCAL, adjust_bundle, fit_expressions
 from data_utils.face_track import FaceTrack
 from data_utils.photometric_alignment import align_to_texture
 from data_utils.skin_points import stillness
@@ -36,11 +36,31 @@ def track_head(layout: SubjectLayout, progress: Progress = no_progress) -> dict[
         Facts for the manifest: focal length, mean reprojection error (px) and jitter, which is the mean length of the
         second difference of the pose (degrees, millimetres), of frame-by-frame alignment and of the result.
     """
+    return _track(layout, progress)
+
+
+def track_head_from_task(layout: SubjectLayout, progress: Progress = no_progress) -> dict[str, Any]:
+    """Track likewise, starting from the poses of MediaPipe's face landmarker.
+
+    Raises:
+        FileNotFoundError: The landmarks were not made by the task.
+        UserError: Its file is damaged.
+    """
+    from data_utils.face_task import read_face_task, turns_for_focal
+
+    height, width = read_rgb(layout.frame(0)).shape[:2]
+    turns = turns_for_focal(read_face_task(layout), height, PRIOR_FOCAL * width)
+    return {"tracker": "task", **_track(layout, progress, turns)}
+
+
+def _track(
+    layout: SubjectLayout, progress: Progress, turns: Float[np.ndarray, "T 3 3"] | None = None
+) -> dict[str, Any]:
     landmarks = np.load(layout.mesh_landmarks)
     height, width = read_rgb(layout.frame(0)).shape[:2]
     valid = np.isfinite(landmarks).all(axis=(1, 2))
     size = (width, height)
-    track, start = adjust_bundle(landmarks, size, progress)
+    track, start = adjust_bundle(landmarks, size, progress, turns)
     track, texture_error = align_to_texture(track, lambda k: read_rgb(layout.frame(k)), size, progress)
     track = fit_expressions(track, landmarks, size, stillness(track), progress)
     write_track(layout, track, valid, size)

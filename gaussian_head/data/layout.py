@@ -85,6 +85,11 @@ class SubjectLayout:
         return self.root / "landmarks478.npy"
 
     @property
+    def face_task(self) -> Path:
+        """Safetensors: blendshapes [frames, 52], transforms [frames, 4, 4]; only from MediaPipe's face landmarker."""
+        return self.root / "face_task.safetensors"
+
+    @property
     def landmarks_3d(self) -> Path:
         """Npy float32 [frames, 478, 3]: pose-free landmarks in the head frame, metres (tracking)."""
         return self.root / "lm3d.npy"

@@ -1,50 +1,36 @@
-"""MediaPipe's face mesh (478 points with irises), its weights inside the mediapipe wheel.
-
-The mesh network sees a crop placed by the previous result, and its answer trembles with that crop. So each picture is
-shown under four small rotations and scalings and the answers, mapped back, are averaged: about a quarter less
-trembling, and, unlike filtering over time, no lag (docs/formats.md has the figures).
-"""
+"""MediaPipe's face mesh (478 points with irises), its weights inside the mediapipe wheel."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from gaussian_head.errors import UserError
-
-VIEWS = ((4.0, 1.0), (-4.0, 1.0), (0.0, 0.94), (0.0, 1.06))
-"""Rotation in degrees and scale of each look at a picture."""
-_RIVAL_SHARE = 0.5
-"""A face this much smaller than the largest may still be the one that is followed."""
+from gaussian_head.networks.face_follower import VIEWS, Face, FaceFollower
 
 
-class FaceMeshDetector:
+class FaceMeshDetector(FaceFollower):
     """Follow one face through a clip: the largest at first sight, then the one where it last was."""
 
     def __init__(self, views: tuple[tuple[float, float], ...] = VIEWS) -> None:
         """Load the networks.
 
         Args:
-            views: Looks at each picture; `((0.0, 1.0),)` is the bare network, four times faster.
+            views: See `FaceFollower`.
 
         Raises:
             UserError: mediapipe is not installed.
         """
-        self._views = views
-        self._previous: ndarray | None = None
-        self.crowded_share = 0.0
-        """Share of the looks so far that saw a second face."""
-        self._looks = 0
+        super().__init__(views)
         self._networks: dict[bool, object] = {}
-        _import_mediapipe()
+        import_mediapipe()
 
     def __enter__(self) -> FaceMeshDetector:
         return self
@@ -63,65 +49,23 @@ class FaceMeshDetector:
             x, y in px of the picture (pixel centres at + 0.5) and MediaPipe's relative z in px (smaller is nearer);
             None where no face was found.
         """
-        found = []
-        for view in self._views:
-            points = self._look(rgb, *view)
-            if points is not None:
-                found.append(points)
-                self._previous = points
-        if not found:
-            points = self._look(rgb, 0.0, 1.0, static=True)
-            found = [] if points is None else [points]
-        self._previous = np.mean(found, 0) if found else None
-        return self._previous
+        face = self.follow(rgb)
+        return None if face is None else face.points
 
-    def _look(self, rgb: ndarray, angle_deg: float, scale: float, *, static: bool = False) -> ndarray | None:
-        height, width = rgb.shape[:2]
-        warp = cv2.getRotationMatrix2D((width / 2 - 0.5, height / 2 - 0.5), angle_deg, scale)
-        if (angle_deg, scale) != (0.0, 1.0):
-            rgb = cv2.warpAffine(rgb, warp, (width, height), borderMode=cv2.BORDER_REPLICATE)
-        faces = self._process(rgb, static).multi_face_landmarks or []
-        faces = [np.array([(p.x * width, p.y * height, p.z * width) for p in face.landmark]) for face in faces]
-        # Points are continuous coordinates (centres at + 0.5); OpenCV's matrix has pixel centres at integers.
-        back = np.linalg.inv(warp[:, :2])
-        for face in faces:
-            face[:, :2] = (face[:, :2] - 0.5 - warp[:, 2]) @ back.T + 0.5
-            face[:, 2] /= scale
-        faces = _without_doubles(faces)
-        self._looks += 1
-        self.crowded_share += ((len(faces) > 1) - self.crowded_share) / self._looks
-        return self._choose(faces)
-
-    def _choose(self, faces: list[ndarray]) -> ndarray | None:
-        if not faces:
-            return None
-        if self._previous is None:
-            return faces[0]
-        near = [face for face in faces if _area(face) >= _RIVAL_SHARE * _area(faces[0])]
-        centre = self._previous[:, :2].mean(0)
-        return min(near, key=lambda face: float(np.linalg.norm(face[:, :2].mean(0) - centre)))
-
-    def _process(self, rgb: ndarray, static: bool) -> Any:  # noqa: ANN401 -- MediaPipe's result
-        """Run the network; `static` looks for faces anew instead of where they were."""
+    def _find(self, rgb: UInt8[ndarray, "H W 3"], *, static: bool) -> list[Face]:
         if static in self._networks:
-            return self._networks[static].process(rgb)
-        with quiet_stderr():
-            self._networks[static] = _open_network(static=static)
-            return self._networks[static].process(rgb)
+            result = self._networks[static].process(rgb)
+        else:
+            with quiet_stderr():
+                self._networks[static] = _open_network(static=static)
+                result = self._networks[static].process(rgb)
+        return [Face(points_px(face.landmark, rgb)) for face in result.multi_face_landmarks or []]
 
 
-def _area(face: ndarray) -> float:
-    return float(np.prod(np.ptp(face[:, :2], axis=0)))
-
-
-def _without_doubles(faces: list[ndarray]) -> list[ndarray]:
-    """Sort faces by size and drop those whose centre lies in a larger one: the same face found twice."""
-    kept: list[ndarray] = []
-    for face in sorted(faces, key=_area, reverse=True):
-        centre = face[:, :2].mean(0)
-        if not any(((other[:, :2].min(0) < centre) & (centre < other[:, :2].max(0))).all() for other in kept):
-            kept.append(face)
-    return kept
+def points_px(landmarks: Iterable[Any], rgb: UInt8[ndarray, "H W 3"]) -> Float[ndarray, "478 3"]:
+    """Turn MediaPipe's normalised landmarks (anything with x, y, z) into those of `Face`."""
+    height, width = rgb.shape[:2]
+    return np.array([(point.x * width, point.y * height, point.z * width) for point in landmarks])
 
 
 def detect_face_boxes(pictures: list[UInt8[ndarray, "H W 3"]]) -> list[Float[ndarray, "N 4"]]:
@@ -133,7 +77,7 @@ def detect_face_boxes(pictures: list[UInt8[ndarray, "H W 3"]]) -> list[Float[nda
     Raises:
         UserError: mediapipe is not installed.
     """
-    mediapipe = _import_mediapipe()
+    mediapipe = import_mediapipe()
     boxes = []
     with quiet_stderr(), mediapipe.solutions.face_detection.FaceDetection(model_selection=1) as detector:
         for rgb in pictures:
@@ -158,7 +102,8 @@ def quiet_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _import_mediapipe():  # noqa: ANN202 -- an optional module
+def import_mediapipe():  # noqa: ANN201 -- an optional module
+    """Return the module, or say how it is installed."""
     try:
         import mediapipe
     except ImportError as error:
@@ -167,6 +112,6 @@ def _import_mediapipe():  # noqa: ANN202 -- an optional module
 
 
 def _open_network(*, static: bool) -> object:
-    return _import_mediapipe().solutions.face_mesh.FaceMesh(
+    return import_mediapipe().solutions.face_mesh.FaceMesh(
         static_image_mode=static, refine_landmarks=True, max_num_faces=2, min_detection_confidence=0.5
     )

@@ -10,6 +10,8 @@ import hashlib
 import os
 import pickle
 import struct
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +66,8 @@ class WeightFile:
     """Of other published files that hold the same network, where known."""
     is_program: bool = False
     """A torchscript archive: code that runs, not tensors alone."""
+    is_task: bool = False
+    """A MediaPipe task: a zip archive of networks for MediaPipe's own runtime."""
     repository: str = ""
     """On the Hugging Face hub, as in `microsoft/wavlm-large`: its cache on disk is searched too, and the folder, which
     also holds the network's configuration, may be named in the file's place."""
@@ -143,6 +147,13 @@ TABLE: dict[str, WeightFile] = {
             "6d17a6b23457b521801baae583cb6a58f7238fe6721fc3d65d76407460e9149b",
             aliases=("SadTalker_V0.0.2_256.safetensors", "SadTalker_V0.0.2_512.safetensors"),
             other_sha256=("c211f5d6de003516bf1bbda9f47049a4c9c99133b1ab565c6961e5af16477bff",),
+        ),
+        WeightFile(
+            "face_landmarker", "face_landmarker.task", "data_utils.process --landmarks task", "Apache-2.0 (MediaPipe)",
+            "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/"
+            "face_landmarker.task",
+            "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
+            is_task=True,
         ),
         WeightFile(
             "bfm", "bfm2009.safetensors", "data_utils.process --tracker bfm",
@@ -307,6 +318,29 @@ def load_program(name: str, given: Path | None = None) -> torch.jit.ScriptModule
         raise UserError(f"{path} is no readable torchscript archive; get it again from {weights.source}") from error
 
 
+TASK_PARTS = ("face_detector.tflite", "face_landmarks_detector.tflite", "face_blendshapes.tflite")
+"""Networks inside `face_landmarker.task` that are used; the early files without blendshapes lack the last."""
+
+
+def check_task_bundle(path: Path) -> None:
+    """Check that a MediaPipe task file is whole and has the face landmarker's networks; nothing in it is run.
+
+    Raises:
+        UserError: It is damaged or another task's file.
+    """
+    source = f"get it again from {TABLE['face_landmarker'].source}"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged, names = archive.testzip(), archive.namelist()
+    except (zipfile.BadZipFile, zlib.error, *_DAMAGE) as error:
+        raise UserError(f"{path} cannot be read as a MediaPipe task (damaged: {error}); {source}") from error
+    if damaged:
+        raise UserError(f"{path} is damaged ({damaged} has another checksum than it should); {source}")
+    if missing := [name for name in TASK_PARTS if name not in names]:
+        raise UserError(f"{path} is another MediaPipe task: it has no {missing[0]}; {source}")
+    _loaded.add(path.absolute())
+
+
 @dataclass(frozen=True)
 class WeightState:
     """What is found of one file."""
@@ -337,6 +371,8 @@ def _look_at(weights: WeightFile) -> WeightState:
     try:
         if weights.is_program:
             load_program(weights.name)
+        elif weights.is_task:
+            check_task_bundle(path)
         else:
             load_state_dict(path)
     except UserError as error:

@@ -11,7 +11,8 @@ from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import MESH_TO_68, RIGID
 from gaussian_head.media.image import resize, write_jpeg
 from gaussian_head.media.video import read_frames_at
-from gaussian_head.networks.face_mesh import FaceMeshDetector, _without_doubles
+from gaussian_head.networks.face_follower import Face, _without_doubles
+from gaussian_head.networks.face_mesh import FaceMeshDetector
 
 pytest.importorskip("mediapipe")
 FRAMES = 20
@@ -87,8 +88,8 @@ def test_averaging_looks_lessens_trembling_and_does_not_shift(faces: list[np.nda
 
 
 def test_the_same_face_found_twice_is_one() -> None:
-    face = np.random.default_rng(0).uniform(0, 100, (478, 3))
-    double, other = face * 0.9 + 5, face * 0.5 + (200, 0, 0)
+    points = np.random.default_rng(0).uniform(0, 100, (478, 3))
+    face, double, other = Face(points), Face(points * 0.9 + 5), Face(points * 0.5 + (200, 0, 0))
     kept = _without_doubles([other, double, face])
     assert len(kept) == 2
     assert kept[0] is face
