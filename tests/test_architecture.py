@@ -31,6 +31,7 @@ LEVELS = (
         "gaussian_head.benchmark",
         "gaussian_head.export",
         "gaussian_head.prepare",
+        "gaussian_head.convert_weights",
         "gaussian_head.pretrain_landmarks",
     },
 )

@@ -33,6 +33,9 @@ FOLDER_VARIABLE = "GAUSSIAN_HEAD_CHECKPOINTS"
 """Environment variable that names another folder, looked into first."""
 
 
+Users = Literal["anyone", "non-commercial", "registered", "unstated"]
+"""Who may use a file: anyone, researchers alone, those who registered; or its publishers do not say."""
+
 _DAMAGE = (
     pickle.UnpicklingError, struct.error, SafetensorError, RuntimeError, EOFError, ValueError, LookupError, TypeError,
     AttributeError, AssertionError, ArithmeticError, OSError,
@@ -68,9 +71,27 @@ class WeightFile:
     """A torchscript archive: code that runs, not tensors alone."""
     is_task: bool = False
     """A MediaPipe task: a zip archive of networks for MediaPipe's own runtime."""
+    size_mb: int = 0
+    """About, 10^6 bytes."""
+    users: Users = "unstated"
+    """Who may use it; `prepare` fetches by itself only what is for anyone."""
+    url: str = ""
+    """Where a program gets it, if not from `source`."""
     repository: str = ""
     """On the Hugging Face hub, as in `microsoft/wavlm-large`: its cache on disk is searched too, and the folder, which
     also holds the network's configuration, may be named in the file's place."""
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Return each file that a program must fetch, as it is kept, and where from; {} where a person must."""
+        if self.repository:
+            base = f"https://huggingface.co/{self.repository}/resolve/main"
+            parts = ("config.json", "preprocessor_config.json", "pytorch_model.bin")
+            return {str(Path(self.file).with_name(part)): f"{base}/{part}" for part in parts}
+        address = self.url or self.source
+        name = address.partition("?")[0].rpartition("/")[2]
+        kept = next((file for file in (self.file, *self.aliases) if file.rpartition("/")[2] == name), None)
+        return {kept: address} if kept and address.startswith("http") else {}
 
     @property
     def variable(self) -> str:
@@ -78,12 +99,12 @@ class WeightFile:
         return f"GAUSSIAN_HEAD_{self.name.upper().replace('-', '_')}"
 
 
-def _speech_encoder(name: str, repository: str, licence: str) -> WeightFile:
+def _speech_encoder(name: str, repository: str, licence: str, size_mb: int) -> WeightFile:
     folder = repository.partition("/")[2]
     return WeightFile(
         name, f"{folder}/model.safetensors", f"--audio-features {name}", licence,
         f"the whole folder: hf download {repository} --local-dir {FOLDER / folder}",
-        aliases=(f"{folder}/pytorch_model.bin",), repository=repository,
+        aliases=(f"{folder}/pytorch_model.bin",), size_mb=size_mb, users="anyone", repository=repository,
     )  # fmt: skip
 
 
@@ -94,39 +115,47 @@ TABLE: dict[str, WeightFile] = {
             "alexnet", "alexnet-owt-7be5be79.pth", "LPIPS", "BSD-3-Clause (torchvision)",
             "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
             "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+            size_mb=244, users="anyone",
         ),
         WeightFile(
             "lpips_heads", "lpips/weights/v0.1/alex.pth", "LPIPS", "BSD-2-Clause (lpips)",
             "inside the wheel: pip install --no-deps lpips==0.1.4 (or unpack it into the folder of weights)",
             sha256="df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
             aliases=("lpips_v0.1_alex.pth",),
+            size_mb=1, users="anyone",
+            url="https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/alex.pth",
         ),
         WeightFile(
             "inception", "pt_inception-2015-12-05-6726825d.pth", "FID", "Apache-2.0 (TensorFlow's, ported)",
             "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
             "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
             aliases=("weights-inception-2015-12-05-6726825d.pth",),
+            size_mb=96, users="anyone",
         ),
         WeightFile(
             "i3d", "i3d_torchscript.pt", "FVD", "Apache-2.0 (DeepMind's, converted)",
             "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
             "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2",
             is_program=True,
+            size_mb=51, users="anyone",
         ),
         WeightFile(
             "arcface", "ms1mv3_arcface_r100_fp16/backbone.pth", "CSIM", "non-commercial research only (insightface)",
             "the model zoo of github.com/deepinsight/insightface, folder ms1mv3_arcface_r100_fp16",
             aliases=("backbone.pth", "ms1mv3_arcface_r100_fp16_backbone.pth"),
+            size_mb=261, users="non-commercial",
         ),
         WeightFile(
             "syncnet", "syncnet_v2.model", "AVOffset, AVConf, Sync-C, Sync-D", "MIT (code); weights as published",
             "http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model",
             "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442",
+            size_mb=55,
         ),
         WeightFile(
             "s3fd", "sfd_face.pth", "the face detector of AVOffset, AVConf, Sync-C, Sync-D", "as published",
             "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/sfd_face.pth",
             "d54a87c2b7543b64729c9a25eafd188da15fd3f6e02f0ecec76ae1b30d86c491",
+            size_mb=90,
         ),
         WeightFile(
             "bisenet", "79999_iter.pth", "--parser bisenet",
@@ -134,11 +163,14 @@ TABLE: dict[str, WeightFile] = {
             "https://github.com/zllrunning/face-parsing.PyTorch (a link in its README)",
             "468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567",
             aliases=("parsing_bisenet.pth", "face-parsing-bisenet.pth"),
+            size_mb=53, users="non-commercial",
+            url="https://github.com/xinntao/facexlib/releases/download/v0.2.0/parsing_bisenet.pth",
         ),
         WeightFile(
             "easyportrait", "fpn-fp-512.pth", "--teeth easyportrait", "a variant of CC BY-SA 4.0 (EasyPortrait)",
             "https://github.com/hukenovs/easyportrait, FPN + ResNet50, face parsing (any size)",
             aliases=("fpn-fp-1024.pth", "fpn-fp.pth", "fpn-fp-224.pth"),
+            size_mb=109, users="anyone",
         ),
         WeightFile(
             "deep3d", "epoch_20.pth", "python -m data_utils.coefficients",
@@ -147,6 +179,8 @@ TABLE: dict[str, WeightFile] = {
             "6d17a6b23457b521801baae583cb6a58f7238fe6721fc3d65d76407460e9149b",
             aliases=("SadTalker_V0.0.2_256.safetensors", "SadTalker_V0.0.2_512.safetensors"),
             other_sha256=("c211f5d6de003516bf1bbda9f47049a4c9c99133b1ab565c6961e5af16477bff",),
+            size_mb=725, users="non-commercial",
+            url="https://github.com/OpenTalker/SadTalker/releases/download/v0.0.2-rc/SadTalker_V0.0.2_256.safetensors",
         ),
         WeightFile(
             "face_landmarker", "face_landmarker.task", "data_utils.process --landmarks task", "Apache-2.0 (MediaPipe)",
@@ -154,17 +188,19 @@ TABLE: dict[str, WeightFile] = {
             "face_landmarker.task",
             "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
             is_task=True,
+            size_mb=4, users="anyone",
         ),
         WeightFile(
             "bfm", "bfm2009.safetensors", "data_utils.process --tracker bfm",
             "research only, not to be passed on (Basel Face Model 2009)",
             "register at https://faces.dmi.unibas.ch/bfm (2009), then: python -m data_utils.convert_bfm "
             "01_MorphableModel.mat",
+            size_mb=80, users="registered",
         ),
-        _speech_encoder("wavlm", "microsoft/wavlm-large", "CC BY-SA 3.0"),
-        _speech_encoder("wavlm-base-plus", "microsoft/wavlm-base-plus", "CC BY-SA 3.0"),
-        _speech_encoder("hubert", "facebook/hubert-large-ls960-ft", "Apache-2.0"),
-        _speech_encoder("wav2vec2", "facebook/wav2vec2-base-960h", "Apache-2.0"),
+        _speech_encoder("wavlm", "microsoft/wavlm-large", "CC BY-SA 3.0", 1262),
+        _speech_encoder("wavlm-base-plus", "microsoft/wavlm-base-plus", "CC BY-SA 3.0", 378),
+        _speech_encoder("hubert", "facebook/hubert-large-ls960-ft", "Apache-2.0", 1262),
+        _speech_encoder("wav2vec2", "facebook/wav2vec2-base-960h", "Apache-2.0", 378),
     )
 }  # fmt: skip
 
@@ -235,8 +271,14 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a truncated archive
             raise
+        if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
+            raise UserError(
+                f"{path} cannot be read as plain tensors: it holds objects besides (or is damaged), and reading those "
+                "can run any code. To take out the tensors and run nothing: python -m gaussian_head.convert_weights "
+                f"{path} {path.with_suffix('.safetensors')}"
+            ) from error
         first = str(error).partition("\n")[0]
-        raise UserError(f"{path} cannot be read as plain tensors (damaged, or it holds code): {first}") from error
+        raise UserError(f"{path} cannot be read as plain tensors (damaged, or none of torch): {first}") from error
     if isinstance(loaded, dict):
         loaded = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), loaded)
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
@@ -355,12 +397,8 @@ class WeightState:
     """What is wrong with it, or that it is not the published file."""
 
 
-def list_weights() -> list[WeightState]:
-    """Look for every file of TABLE and at what is inside; takes a second for each file that is there."""
-    return [_look_at(weights) for weights in TABLE.values()]
-
-
-def _look_at(weights: WeightFile) -> WeightState:
+def look_at(weights: WeightFile) -> WeightState:
+    """Look for a file and at what is inside; takes a second where it is there."""
     place = search_folders()[0] / weights.file
     try:
         path = find_weights(weights.name)
