@@ -60,7 +60,8 @@ class ProcessOptions:
     parser: ParserChoice = "auto"
     """Who says what a pixel belongs to: builtin, or bisenet, which needs weights; auto: bisenet where they are."""
     teeth: TeethChoice = "auto"
-    """Who finds the teeth: builtin, or easyportrait, which needs weights; auto: easyportrait where they are."""
+    """Who finds the teeth: builtin, or easyportrait, which needs weights (easyportrait-mmseg: the same weights in
+    mmsegmentation's network, where that is installed); auto: easyportrait where they are."""
     action_units: ActionUnitChoice = "auto"
     """Who measures action units: builtin, on the mesh; openface, its program; or blendshapes, five units as the task's
     network sees them; auto: openface where it is on the PATH, else builtin."""

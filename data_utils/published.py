@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from gaussian_head.errors import UserError
@@ -12,17 +13,18 @@ LandmarksChoice = Literal["auto", "mesh", "task"]
 ActionUnitChoice = Literal["auto", "builtin", "blendshapes", "openface"]
 OPENFACE = "FeatureExtraction"
 """OpenFace's program."""
-TeethChoice = Literal["auto", "builtin", "easyportrait"]
+TeethChoice = Literal["auto", "builtin", "easyportrait", "easyportrait-mmseg"]
 
 
 def choose(choice: str, published: str) -> str:
     """Return what a choice means here: `auto` is the published network where its weights are on disk, else `builtin`.
 
     Args:
-        choice: `auto`, `builtin`, or the published network's name.
+        choice: `auto`, `builtin`, or the published network's name, or what else takes its weights.
         published: Key of `networks.weights.TABLE`.
 
     Raises:
+        UserError: mmsegmentation is asked for and not installed.
         WeightsMissingError: The published network is asked for and its weights are not on disk.
     """
     if choice == "builtin":
@@ -35,7 +37,9 @@ def choose(choice: str, published: str) -> str:
         if choice == "auto":
             return "builtin"
         raise
-    return published
+    if choice == "easyportrait-mmseg" and find_spec("mmseg") is None:
+        raise UserError("--teeth easyportrait-mmseg needs mmsegmentation and mmcv; --teeth easyportrait does not.")
+    return published if choice == "auto" else choice
 
 
 def choose_landmarks(choice: LandmarksChoice) -> Literal["mesh", "task"]:

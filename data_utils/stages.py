@@ -20,7 +20,10 @@ INTAKE: tuple[StageName, ...] = ("audio", "frames", "landmarks")
 """The stages that may refuse a video."""
 LANDMARKS = {"mesh": ("landmarks", "extract_landmarks"), "task": ("landmarks", "extract_task_landmarks")}
 PARSERS = {"builtin": ("parsing", "segment_frames"), "bisenet": ("parsing_bisenet", "parse_frames")}
-TEETH = {"builtin": ("teeth", "extract_teeth"), "easyportrait": ("teeth_easyportrait", "label_teeth")}
+TEETH = {
+    "builtin": ("teeth", "extract_teeth"), "easyportrait": ("teeth_easyportrait", "label_teeth"),
+    "easyportrait-mmseg": ("teeth_easyportrait", "label_teeth_by_mmseg"),
+}  # fmt: skip
 TRACKERS = {
     "canonical": ("tracking", "track_head"), "task": ("tracking", "track_head_from_task"),
     "bfm": ("model_tracking", "track_head_by_model"),
@@ -56,7 +59,7 @@ def build_stages(
         landmarks: Who finds the face: mesh, the built-in one, or task, which then starts the built-in tracker.
         tracker: canonical, the built-in one, or bfm.
         parser: Who says what a pixel belongs to: builtin or bisenet.
-        teeth: Who finds the teeth: builtin or easyportrait.
+        teeth: Who finds the teeth: builtin, easyportrait, or easyportrait-mmseg (as mmsegmentation builds it).
         action_units: Who measures action units: builtin, openface, or blendshapes, which only task has.
     """
 
