@@ -50,6 +50,9 @@ LIPS_WEIGHT, JAW_WEIGHT = 2.0, 0.5
 """Lips are looked at; the model's outline and the mesh's are not the same points of the skin."""
 LEAST_CORRELATION = 0.5
 """Coefficients that tell less of the mouth in frames that were held out are another clip's, or of no use."""
+PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 0.1)
+"""Candidates of the regression. Coefficients of no great spread tell of the mouth, too: stronger ones lose them, and
+the mouth of somebody else's coefficients then hardly opens."""
 UNIT_PENALTY = 0.1
 
 
@@ -187,7 +190,7 @@ def map_by_footage(own: FaceCoefficients, path: Path, footage: DrivingSequence, 
         return float(np.corrcoef(found, opening)[0, 1]) if found.std() > 0 and opening.std() > 0 else 0.0
 
     x, even = inputs(expression), np.full(len(frames), 1 / len(frames))
-    penalty, held_out = choose_penalty(x, codes, even, len(frames), correlation)
+    penalty, held_out = choose_penalty(x, codes, even, len(frames), correlation, PENALTIES)
     if (found := correlation(held_out)) < LEAST_CORRELATION:
         raise UserError(
             f"{path} does not tell how far this subject's mouth is open (correlation {found:.2f} over frames held out, "
