@@ -31,6 +31,9 @@ JUDGES = {
     "deep3d_align": "test_coefficient_cases.py",
     "vico_mat_roundtrip": "test_coefficient_cases.py",
     "deep3d_bfm_math": "test_face_model_cases.py",
+    "retinaface_resnet50": "test_face_finding_cases.py",
+    "fan_awing_98": "test_face_finding_cases.py",
+    "sadtalker_align_face": "test_face_finding_cases.py",
 }
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 
