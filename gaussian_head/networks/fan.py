@@ -178,9 +178,9 @@ def points_of(maps: Float[ndarray, "B N H W"], *, reference: bool = False) -> Fl
 
     Args:
         maps: Of N points.
-        reference: Take the neighbours as SadTalker does: those of a flat array, so that rows run on into each other, and
-            the array's last (first) value for every point as soon as one point lies in the last row (or first). By
-            default a point at the edge, which has one neighbour, stays in the middle of its pixel.
+        reference: Take the neighbours as SadTalker does: those of a flat array, so that rows run on into each other,
+            and the array's last (first) value for every point as soon as one point lies in the last row (or first).
+            By default a point at the edge, which has one neighbour, stays in the middle of its pixel.
 
     Returns:
         x, y in px of the map, pixel centres at + 0.5.

@@ -145,10 +145,9 @@ def places_of(height: int, width: int) -> Float32[ndarray, "P 4"]:
     places = []
     for stride, faces in zip(STRIDES, FACES_PX, strict=True):
         y, x = np.mgrid[: -(-height // stride), : -(-width // stride)].reshape(2, -1) + 0.5
-        for_each = [
-            np.stack([x * stride, y * stride, np.full_like(x, face), np.full_like(x, face)], 1) for face in faces
-        ]
-        places.append(np.stack(for_each, 1).reshape(-1, 4) / (width, height, width, height))
+        centres = np.stack([x, y], 1) * stride
+        sized = [np.concatenate([centres, np.full_like(centres, face)], 1) for face in faces]
+        places.append(np.stack(sized, 1).reshape(-1, 4) / (width, height, width, height))
     return np.concatenate(places).astype(np.float32)
 
 
