@@ -7,7 +7,7 @@ MediaPipe's, whose weights come with its package. Large pictures are shrunk for 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -45,6 +45,7 @@ class FoundFace:
         return float(np.ptp(self.landmarks, axis=0).max())
 
 
+@runtime_checkable
 class FaceFinder(Protocol):
     """Finds the largest face of a picture."""
 

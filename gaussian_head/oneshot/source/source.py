@@ -120,7 +120,7 @@ class Source:
         inside = box.within(self.picture.shape[1], self.picture.shape[0])
         scale = side / box.width
         (left, right), (top, bottom) = (
-            (int(np.ceil((low - start) * scale)), int(np.floor((high - start) * scale)))
+            (int(np.ceil((low - start) * scale - 1e-6)), int(np.floor((high - start) * scale + 1e-6)))
             for low, high, start in ((inside.left, inside.right, box.left), (inside.top, inside.bottom, box.top))
         )
         return slice(top, max(bottom, top + 1)), slice(left, max(right, left + 1)), None
@@ -179,7 +179,7 @@ def _remarks(face: FoundFace, box: Box, width: int, height: int, options: Source
         if width != height and options.border == "clamp":
             yield f"the picture of {width} x {height} px is squeezed to a square."
     elif box != box.within(width, height):
-        yield "the crop reaches beyond the picture; the picture's edge is repeated there (--border clamp: stretched)."
+        yield "the crop reaches beyond the picture; the picture's edge is repeated there (border clamp: stretched)."
     elif box.width != box.height:
         yield f"the face is at the picture's border; its {box.width} x {box.height} px are stretched to a square."
 
