@@ -224,7 +224,7 @@ class ReferenceVideo:
     """A video whose motion is borrowed, cut as the first of its frames that shows a face."""
 
     path: Path
-    fps: float
+    fps: float | int
     """Frames per second of what `crops` gives, whatever the video's own rate."""
     box: Box
     """In px of its frames."""
@@ -243,7 +243,7 @@ class ReferenceVideo:
 def open_reference(
     path: Path,
     options: SourceOptions = SourceOptions(),  # noqa: B008 -- frozen
-    fps: float = 25.0,
+    fps: float | int = 25,
     finder: FaceFinder | None = None,
 ) -> ReferenceVideo:
     """Find the face of a video and cut all its frames alike.
