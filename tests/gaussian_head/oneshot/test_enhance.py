@@ -1,4 +1,4 @@
-"""The plug-in of enhancers: own ones, and GFPGAN, whose package is not installed here: a stand-in notes how it is called."""
+"""The plug-in of enhancers: own ones; and how GFPGAN is called, by a stand-in for its package."""
 
 from __future__ import annotations
 

@@ -59,6 +59,24 @@ def test_a_face_cut_off_by_the_border_is_found(frame: np.ndarray, found: FoundFa
     assert np.abs(other.landmarks[eyes] + (start, 0) - found.landmarks[eyes]).max() < 0.08 * found.size_px
 
 
+def test_a_small_face_in_a_large_picture_is_found(frame: np.ndarray, found: FoundFace) -> None:
+    scale = 36 / found.size_px
+    small = resize(frame, round(frame.shape[1] * scale), round(frame.shape[0] * scale))
+    canvas = np.full((900, 1400, 3), 110, np.uint8)
+    canvas[500 : 500 + small.shape[0], 1000 : 1000 + small.shape[1]] = small
+    face = MediaPipeFinder().find(canvas)
+    assert np.abs(face.landmarks - found.landmarks * scale - (1000, 500)).mean() < 2
+    assert face.faces == 1
+
+
+def test_windows_cover_every_pixel() -> None:
+    for length, side in ((100, 100), (100, 50), (101, 25), (640, 480), (7, 2)):
+        starts = np.array(detect._starts(length, side))
+        assert starts[0] == 0
+        assert starts[-1] == length - side
+        assert (np.diff(starts) <= side / 2 + 1).all()
+
+
 def test_nothing_is_found_in_no_face() -> None:
     pytest.importorskip("mediapipe")
     assert MediaPipeFinder().find(smooth_picture(200, 160)) is None
