@@ -93,7 +93,7 @@ def test_seamless_takes_the_surrounding_colours() -> None:
 def test_alpha_stays_and_colours_under_it_come_back() -> None:
     picture = smooth_picture(WIDTH, HEIGHT)
     alpha = np.zeros((HEIGHT, WIDTH), np.uint8)
-    cv2.circle(alpha, (150, 120), 80, 255, -1)
+    cv2.circle(alpha, (150, 120), 40, 255, -1)
     alpha = cv2.GaussianBlur(alpha, (0, 0), 4)
     background = (255, 255, 255)
     paster = Paster(picture, BOX, FACE, "box", alpha, background)
