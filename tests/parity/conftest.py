@@ -38,6 +38,11 @@ JUDGES = {
     "sadtalker_get_data": "test_window_cases.py",
     "vico2023_mel_windows": "test_window_cases.py",
     "vico2023_dataset": "test_window_cases.py",
+    "sadtalker_audio2exp": "test_audio2coeff_cases.py",
+    "sadtalker_audio2pose": "test_audio2coeff_cases.py",
+    "sadtalker_audio2pose_short": "test_audio2coeff_cases.py",
+    "vico2023_transformer3dmm": "test_audio2coeff_cases.py",
+    "vico2023_lstm_pose": "test_audio2coeff_cases.py",
     "deep3d_bfm_math": "test_face_model_cases.py",
 }
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
