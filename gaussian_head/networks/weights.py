@@ -166,8 +166,8 @@ TABLE: dict[str, WeightFile] = {
         ),
         _sadtalker("sadtalker_expression", "auido2exp_00300-model.pth", "expressions from sound (SadTalker)"),
         _sadtalker("sadtalker_pose", "auido2pose_00140-model.pth", "head motion from sound (SadTalker)"),
-        _challenge("challenge_expression", "transformer_Epoch_00042000.bin", "expressions from sound (challenge entry)"),
-        _challenge("challenge_pose", "lstm_Epoch_00042000.bin", "head motion from sound (challenge entry)"),
+        _challenge("challenge_expression", "transformer_Epoch_00042000.bin", "expressions from sound (ViCo 2023)"),
+        _challenge("challenge_pose", "lstm_Epoch_00042000.bin", "head motion from sound (ViCo 2023)"),
         WeightFile(
             "face_landmarker", "face_landmarker.task", "data_utils.process --landmarks task", "Apache-2.0 (MediaPipe)",
             "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/"
