@@ -39,6 +39,9 @@ JUDGES = {
     "vico2023_mel_windows": "test_window_cases.py",
     "vico2023_dataset": "test_window_cases.py",
     "deep3d_bfm_math": "test_face_model_cases.py",
+    "retinaface_resnet50": "test_face_finding_cases.py",
+    "fan_awing_98": "test_face_finding_cases.py",
+    "sadtalker_align_face": "test_face_finding_cases.py",
 }
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 
