@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from gaussian_head.errors import UserError
 
-WRAPPERS = ("state_dict", "net_recon", "model")
+WRAPPERS = ("state_dict", "net_recon", "params_ema", "model")
 """Keys under which training programs keep a network's tensors beside their own things."""
 FOLDER = Path("checkpoints")
 """Where weights are put by default, relative to the working folder."""
@@ -168,6 +168,23 @@ TABLE: dict[str, WeightFile] = {
         _sadtalker("sadtalker_pose", "auido2pose_00140-model.pth", "head motion from sound (SadTalker)"),
         _challenge("challenge_expression", "transformer_Epoch_00042000.bin", "expressions from sound (ViCo 2023)"),
         _challenge("challenge_pose", "lstm_Epoch_00042000.bin", "head motion from sound (ViCo 2023)"),
+        WeightFile(
+            "retinaface", "detection_Resnet50_Final.pth", "one-shot: portraits cut by RetinaFace instead of MediaPipe",
+            "MIT (facexlib); trained on WIDER FACE, which is for non-commercial research",
+            "https://github.com/xinntao/facexlib/releases/download/v0.1.0/detection_Resnet50_Final.pth",
+            "6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d",
+        ),
+        WeightFile(
+            "fan", "alignment_WFLW_4HG.pth", "one-shot: the landmarks of portraits, with RetinaFace",
+            "MIT (facexlib); trained on WFLW, which is for non-commercial research",
+            "https://github.com/xinntao/facexlib/releases/download/v0.1.0/alignment_WFLW_4HG.pth",
+        ),
+        WeightFile(
+            "gfpgan", "GFPGANv1.4.pth", "one-shot: --enhancer gfpgan (with the package gfpgan)",
+            "Apache-2.0 (GFPGAN); trained on FFHQ, which is CC BY-NC-SA 4.0",
+            "https://github.com/TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.4.pth",
+            "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad",
+        ),
         WeightFile(
             "face_landmarker", "face_landmarker.task", "data_utils.process --landmarks task", "Apache-2.0 (MediaPipe)",
             "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/"
