@@ -31,6 +31,16 @@ JUDGES = {
     "deep3d_align": "test_coefficient_cases.py",
     "vico_mat_roundtrip": "test_coefficient_cases.py",
     "deep3d_bfm_math": "test_face_model_cases.py",
+    "sadtalker_mapping70": "test_vid2vid_cases.py",
+    "sadtalker_mapping73": "test_vid2vid_cases.py",
+    "sadtalker_kp_detector": "test_vid2vid_cases.py",
+    "sadtalker_kp_transform": "test_vid2vid_cases.py",
+    "sadtalker_dense_motion": "test_vid2vid_cases.py",
+    "sadtalker_generator": "test_vid2vid_cases.py",
+    "sadtalker_he_estimator": "test_vid2vid_cases.py",
+    "sadtalker_animate70": "test_vid2vid_cases.py",
+    "sadtalker_animate73": "test_vid2vid_cases.py",
+    "sadtalker_facerender_data": "test_*_cases.py",
 }
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 
