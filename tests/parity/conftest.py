@@ -48,7 +48,6 @@ JUDGES = {
     "sadtalker_he_estimator": "test_vid2vid_cases.py",
     "sadtalker_animate70": "test_vid2vid_cases.py",
     "sadtalker_animate73": "test_vid2vid_cases.py",
-    "sadtalker_facerender_data": "test_*_cases.py",
 }
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 
