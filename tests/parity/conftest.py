@@ -47,6 +47,15 @@ JUDGES = {
     "retinaface_resnet50": "test_face_finding_cases.py",
     "fan_awing_98": "test_face_finding_cases.py",
     "sadtalker_align_face": "test_face_finding_cases.py",
+    "sadtalker_mapping70": "test_vid2vid_cases.py",
+    "sadtalker_mapping73": "test_vid2vid_cases.py",
+    "sadtalker_kp_detector": "test_vid2vid_cases.py",
+    "sadtalker_kp_transform": "test_vid2vid_cases.py",
+    "sadtalker_dense_motion": "test_vid2vid_cases.py",
+    "sadtalker_generator": "test_vid2vid_cases.py",
+    "sadtalker_he_estimator": "test_vid2vid_cases.py",
+    "sadtalker_animate70": "test_vid2vid_cases.py",
+    "sadtalker_animate73": "test_vid2vid_cases.py",
 }
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 
