@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from gaussian_head.errors import UserError
 
-WRAPPERS = ("state_dict", "net_recon")
+WRAPPERS = ("state_dict", "net_recon", "net_G_ema")
 """Keys under which training programs keep a network's tensors beside their own things."""
 FOLDER = Path("checkpoints")
 """Where weights are put by default, relative to the working folder."""
@@ -147,6 +147,16 @@ TABLE: dict[str, WeightFile] = {
             "6d17a6b23457b521801baae583cb6a58f7238fe6721fc3d65d76407460e9149b",
             aliases=("SadTalker_V0.0.2_256.safetensors", "SadTalker_V0.0.2_512.safetensors"),
             other_sha256=("c211f5d6de003516bf1bbda9f47049a4c9c99133b1ab565c6961e5af16477bff",),
+        ),
+        WeightFile(
+            "pirender", "epoch_00190_iteration_000400000_checkpoint.pt", "the face renderer pirender",
+            "no licence stated for the code or the weights; trained on VoxCeleb, which is for research",
+            "https://github.com/RenYurui/PIRender (scripts/download_weights.sh: the face folder)",
+            aliases=("face/epoch_00190_iteration_000400000_checkpoint.pt",),
+        ),
+        WeightFile(
+            "vgg19", "vgg19-dcbb9e9d.pth", "the perceptual loss vgg19 of training face renderers",
+            "BSD-3-Clause (torchvision)", "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
         ),
         WeightFile(
             "face_landmarker", "face_landmarker.task", "data_utils.process --landmarks task", "Apache-2.0 (MediaPipe)",

@@ -31,6 +31,8 @@ JUDGES = {
     "deep3d_align": "test_coefficient_cases.py",
     "vico_mat_roundtrip": "test_coefficient_cases.py",
     "deep3d_bfm_math": "test_face_model_cases.py",
+    "pirender_face_generator": "test_pirender_cases.py",
+    "pirender_semantic_window": "test_pirender_cases.py",
 }
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 
