@@ -1,7 +1,8 @@
 """PIRender's generator (Ren et al. 2021), its parameter names (`net_G_ema` of its checkpoint).
 
-A portrait and a window of 27 coefficient vectors become a picture in three steps: a descriptor of the window, a flow that
-warps the portrait by it, and a network that repaints the warped portrait. Every size is a multiple of 32 px, at least 64.
+A portrait and a window of 27 coefficient vectors become a picture in three steps: a descriptor of the window, a flow
+that warps the portrait by it, and a network that repaints the warped portrait. Sides are multiples of 32 px, at least
+64.
 Source: specs/vico.md 7.3.
 """
 
@@ -112,8 +113,8 @@ class PIRenderGenerator(nn.Module):
 def warp(source: Float[Tensor, "B 3 H W"], flow: Float[Tensor, "B 2 h w"]) -> Float[Tensor, "B 3 H W"]:
     """Fetch every pixel from where the flow points; what lies outside is 0.
 
-    The grid's corners are at the centres of the corner pixels, yet it is enlarged and read as if they were the picture's
-    corners: the published weights were trained so.
+    The grid has its corners at the centres of the corner pixels, yet is enlarged and read as if those were the corners
+    of the picture: the published weights were trained so.
 
     Args:
         source: Pictures.
