@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -98,20 +98,27 @@ class PIRenderGenerator(nn.Module):
         return SourceFeatures(source, flow, editing)
 
     def draw(
-        self, source: SourceFeatures, windows: Float[Tensor, "B M 27"], *, warp_only: bool = False
+        self,
+        source: SourceFeatures,
+        windows: Float[Tensor, "B M 27"],
+        *,
+        warp_only: bool = False,
+        beyond: Literal["zeros", "border"] = "zeros",
     ) -> PIRenderOutput:
-        """Draw a picture for each window, all of one portrait or each of its own (see `forward`)."""
+        """Draw a picture for each window, all of one portrait or each of its own (see `forward`, `warp`)."""
         count = len(windows)
         source = SourceFeatures(*(kept.expand(count, *kept.shape[1:]) if kept.numel() else kept for kept in source))
         descriptor = self.mapping_net(windows)
         flow = self.warpping_net(source.flow, descriptor)
-        warped = warp(source.picture, flow)
+        warped = warp(source.picture, flow, beyond)
         picture = None if warp_only else self.editing_net(source.editing, warped, descriptor)
         return PIRenderOutput(descriptor, flow, warped, picture)
 
 
-def warp(source: Float[Tensor, "B 3 H W"], flow: Float[Tensor, "B 2 h w"]) -> Float[Tensor, "B 3 H W"]:
-    """Fetch every pixel from where the flow points; what lies outside is 0.
+def warp(
+    source: Float[Tensor, "B 3 H W"], flow: Float[Tensor, "B 2 h w"], beyond: Literal["zeros", "border"] = "zeros"
+) -> Float[Tensor, "B 3 H W"]:
+    """Fetch every pixel from where the flow points.
 
     The grid has its corners at the centres of the corner pixels, yet is enlarged and read as if those were the corners
     of the picture: the published weights were trained so.
@@ -119,6 +126,7 @@ def warp(source: Float[Tensor, "B 3 H W"], flow: Float[Tensor, "B 2 h w"]) -> Fl
     Args:
         source: Pictures.
         flow: Displacement in px of its own size: x, y.
+        beyond: What lies outside the picture: grey, as the published weights were trained, or the nearest pixel.
     """
     height, width = flow.shape[2:]
     y = torch.linspace(-1, 1, height, dtype=flow.dtype, device=flow.device)
@@ -126,7 +134,7 @@ def warp(source: Float[Tensor, "B 3 H W"], flow: Float[Tensor, "B 2 h w"]) -> Fl
     still = torch.stack(torch.meshgrid(x, y, indexing="xy"))  # [2, h, w]
     pixel = 2 / (flow.new_tensor([width, height]) - 1)
     places = interpolate(still + flow * pixel[:, None, None], source.shape[2:], mode="bilinear", align_corners=False)
-    return grid_sample(source, places.permute(0, 2, 3, 1), align_corners=False)
+    return grid_sample(source, places.permute(0, 2, 3, 1), padding_mode=beyond, align_corners=False)
 
 
 class MappingNet(nn.Module):
@@ -374,13 +382,14 @@ class ResidualBlock(nn.Module):
         return x + self.norm2(self.conv2(x), descriptor)
 
 
-def load_pirender(given: Path | None = None) -> PIRenderGenerator:
-    """Load the public weights: the averaged generator of PIRender's checkpoint.
+def load_pirender(given: Path | None = None, widths: PIRenderWidths | None = None) -> PIRenderGenerator:
+    """Load the public weights, the averaged generator of PIRender's checkpoint, or a file of one's own training.
 
     Args:
         given: The file; default: see `networks.weights.find_weights`.
+        widths: Of a network of one's own; default: the published ones.
 
     Raises:
         UserError: The file is missing, damaged, or another network's.
     """
-    return load_into(PIRenderGenerator(), find_weights("pirender", given))
+    return load_into(PIRenderGenerator(widths), find_weights("pirender", given))

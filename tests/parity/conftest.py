@@ -30,7 +30,7 @@ JUDGES = {
     "easyportrait_fpn_r50_9cls": "test_face_network_cases.py",
     "deep3d_align": "test_coefficient_cases.py",
     "vico_mat_roundtrip": "test_coefficient_cases.py",
-    "pirender_semantic_window": "test_coefficient_cases.py",
+    "pirender_semantic_window": "test_semantic_window_cases.py",
     "sadtalker_facerender_data": "test_coefficient_cases.py",
     "mel_wav2lip": "test_window_cases.py",
     "mel_wav2lip_reflectpad": "test_window_cases.py",
@@ -40,7 +40,6 @@ JUDGES = {
     "vico2023_dataset": "test_window_cases.py",
     "deep3d_bfm_math": "test_face_model_cases.py",
     "pirender_face_generator": "test_pirender_cases.py",
-    "pirender_semantic_window": "test_pirender_cases.py",
 }
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 

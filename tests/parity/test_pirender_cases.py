@@ -1,4 +1,4 @@
-"""PIRender's generator and its windows of coefficients against what the references gave (specs/vico.md 7)."""
+"""PIRender's generator against what the references gave (specs/vico.md 7.3)."""
 
 from __future__ import annotations
 
