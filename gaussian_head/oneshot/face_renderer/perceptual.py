@@ -1,7 +1,7 @@
 """How unlike two pictures look: the loss that face renderers learn from, with whatever eyes are at hand.
 
-`vgg19` is what PIRender and face-vid2vid were trained with (specs/vico.md 7.4); it and `alexnet` need published weights.
-`pyramid` needs none: colours and edges at several sizes.
+`vgg19` is what PIRender and face-vid2vid were trained with (specs/vico.md 7.4); it and `alexnet` need published
+weights. `pyramid` needs none: colours and edges at several sizes.
 """
 
 from __future__ import annotations
