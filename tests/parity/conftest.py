@@ -31,7 +31,7 @@ JUDGES = {
     "deep3d_align": "test_coefficient_cases.py",
     "vico_mat_roundtrip": "test_coefficient_cases.py",
     "pirender_semantic_window": "test_semantic_window_cases.py",
-    "sadtalker_facerender_data": "test_coefficient_cases.py",
+    "sadtalker_facerender_data": "test_semantic_window_cases.py",
     "mel_wav2lip": "test_window_cases.py",
     "mel_wav2lip_reflectpad": "test_window_cases.py",
     "sadtalker_mel_windows": "test_window_cases.py",
