@@ -31,7 +31,6 @@ JUDGES = {
     "deep3d_align": "test_coefficient_cases.py",
     "vico_mat_roundtrip": "test_coefficient_cases.py",
     "pirender_semantic_window": "test_semantic_window_cases.py",
-    "sadtalker_facerender_data": "test_semantic_window_cases.py",
     "mel_wav2lip": "test_window_cases.py",
     "mel_wav2lip_reflectpad": "test_window_cases.py",
     "sadtalker_mel_windows": "test_window_cases.py",
@@ -40,6 +39,16 @@ JUDGES = {
     "vico2023_dataset": "test_window_cases.py",
     "deep3d_bfm_math": "test_face_model_cases.py",
     "pirender_face_generator": "test_pirender_cases.py",
+    "sadtalker_mapping70": "test_vid2vid_cases.py",
+    "sadtalker_mapping73": "test_vid2vid_cases.py",
+    "sadtalker_kp_detector": "test_vid2vid_cases.py",
+    "sadtalker_kp_transform": "test_vid2vid_cases.py",
+    "sadtalker_dense_motion": "test_vid2vid_cases.py",
+    "sadtalker_generator": "test_vid2vid_cases.py",
+    "sadtalker_he_estimator": "test_vid2vid_cases.py",
+    "sadtalker_animate70": "test_vid2vid_cases.py",
+    "sadtalker_animate73": "test_vid2vid_cases.py",
+    "sadtalker_facerender_data": "test_*_cases.py",
 }
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 
