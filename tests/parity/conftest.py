@@ -37,6 +37,11 @@ JUDGES = {
     "sadtalker_get_data": "test_window_cases.py",
     "vico2023_mel_windows": "test_window_cases.py",
     "vico2023_dataset": "test_window_cases.py",
+    "sadtalker_audio2exp": "test_audio2coeff_cases.py",
+    "sadtalker_audio2pose": "test_audio2coeff_cases.py",
+    "sadtalker_audio2pose_short": "test_audio2coeff_cases.py",
+    "vico2023_transformer3dmm": "test_audio2coeff_cases.py",
+    "vico2023_lstm_pose": "test_audio2coeff_cases.py",
     "deep3d_bfm_math": "test_face_model_cases.py",
     "pirender_face_generator": "test_pirender_cases.py",
     "sadtalker_mapping70": "test_vid2vid_cases.py",
@@ -49,6 +54,9 @@ JUDGES = {
     "sadtalker_animate70": "test_vid2vid_cases.py",
     "sadtalker_animate73": "test_vid2vid_cases.py",
     "sadtalker_facerender_data": "test_*_cases.py",
+    "retinaface_resnet50": "test_face_finding_cases.py",
+    "fan_awing_98": "test_face_finding_cases.py",
+    "sadtalker_align_face": "test_face_finding_cases.py",
 }
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 
