@@ -59,7 +59,11 @@ class PIRenderRenderer:
         self.device, self.batch, self.rounding, self.beyond = torch.device(device), batch, rounding, beyond
 
     def animate(
-        self, source: UInt8[ndarray, "S S 3"], first: Float32[ndarray, "M"], motion: Float32[ndarray, "T M"]
+        self,
+        source: UInt8[ndarray, "S S 3"],
+        first: Float32[ndarray, "M"],
+        motion: Float32[ndarray, "T M"],
+        moving: Float[ndarray, "S S"] | None = None,
     ) -> Iterator[UInt8[ndarray, "S S 3"]]:
         """Move a portrait; see `FaceRenderer`.
 
@@ -67,25 +71,34 @@ class PIRenderRenderer:
             source: The portrait. Of a video it is the very first frame.
             first: What it shows; PIRender sees that in the portrait itself, so only its length counts.
             motion: Every frame's, 73 numbers; 70 stand for a crop of MISSING_CROP.
+            moving: 1 where the frame is what was drawn, 0 where it stays the portrait, feathered between: keeps a
+                background still. It must leave the head room to move. None: all is drawn.
 
         Raises:
-            ValueError: The portrait's size or the motion's width is another, or they do not fit each other.
+            ValueError: The portrait's size or the motion's width is another, they do not fit each other, or the mask
+                is not within [0, 1].
         """
         if source.shape != (self.side_px, self.side_px, 3):
             raise ValueError(f"source must be {[self.side_px, self.side_px, 3]}, got {list(source.shape)}.")
         if first.shape != motion.shape[1:]:
             raise ValueError(f"motion must have {len(first)} numbers a frame like first, got {motion.shape[1]}.")
-        return self._draw(source, with_crop(motion))
+        if moving is not None and (moving.shape != source.shape[:2] or not 0 <= moving.min() <= moving.max() <= 1):
+            raise ValueError(f"moving must be {list(source.shape[:2])} within [0, 1], got {list(moving.shape)}.")
+        return self._draw(source, with_crop(motion), moving)
 
     @torch.inference_mode()
     def _draw(
-        self, source: UInt8[ndarray, "S S 3"], motion: Float32[ndarray, "T 73"]
+        self, source: UInt8[ndarray, "S S 3"], motion: Float32[ndarray, "T 73"], moving: Float[ndarray, "S S"] | None
     ) -> Iterator[UInt8[ndarray, "S S 3"]]:
         seen = self.network.look_at(to_network(source[None]).to(self.device))
+        mask = None if moving is None else torch.tensor(moving, dtype=torch.float32, device=self.device)
         for start in range(0, len(motion), self.batch):
             windows = semantic_windows(motion, slice(start, start + self.batch))
             windows = torch.from_numpy(np.ascontiguousarray(windows)).to(self.device)
-            yield from to_bytes(self.network.draw(seen, windows, beyond=self.beyond).picture, self.rounding)
+            drawn = self.network.draw(seen, windows, beyond=self.beyond).picture
+            if mask is not None:
+                drawn = seen.picture + mask * (drawn - seen.picture)
+            yield from to_bytes(drawn, self.rounding)
 
 
 def load_pirender_renderer(

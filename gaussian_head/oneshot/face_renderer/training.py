@@ -94,7 +94,7 @@ class PIRenderTask(Task):
 
     def __init__(self, options: PIRenderOptions) -> None:
         self._options, self._device = options, task_device(options.device)
-        self._clips = PairedClips(
+        self.clips = PairedClips(
             options.data, options.size, crop=options.widths.coefficients == 73, cache_mb=options.cache_mb
         )
         self._warp_loss = choose_perceptual_loss(options.eyes).to(self._device)
@@ -109,11 +109,11 @@ class PIRenderTask(Task):
             "generator": generator.to(self._device).train(),
             "average": average.to(self._device).eval().requires_grad_(requires_grad=False),
         }
-        self.optimizers = {"generator": Adam(generator.parameters(), options.learning_rate, betas=(0.5, 0.999))}
+        self.optimizers = {"generator": Adam(generator.parameters(), options.learning_rate, betas=(0.5, 0.999), fused=True)}
 
     def batch(self, step: int, rank: int) -> PairBatch:
         """Draw pairs of frames; see `Task`."""
-        return self._clips.draw(np.random.default_rng((self._options.seed, rank, step)), self._options.batch)
+        return self.clips.draw(np.random.default_rng((self._options.seed, rank, step)), self._options.batch)
 
     def step(self, batch: PairBatch, step: int, update: Update) -> dict[str, Tensor]:
         """Draw each frame from the other and compare; see `Task`."""
@@ -137,7 +137,7 @@ class PIRenderTask(Task):
     @torch.no_grad()
     def show(self, step: int, writer: SummaryWriter) -> None:
         """Write rows of source, warped source, finished picture and target, by the averaged network; see `Task`."""
-        batch = self._clips.draw(np.random.default_rng(self._options.seed), SHOWN)
+        batch = self.clips.draw(np.random.default_rng(self._options.seed), SHOWN)
         source, target = (to_network(pictures).to(self._device) for pictures in (batch.source, batch.target))
         windows = torch.from_numpy(batch.target_windows).to(self._device)
         found = self.networks["average"](source, windows, warp_only=step <= self._options.warp_steps)
@@ -160,8 +160,7 @@ def initial_pirender(widths: PIRenderWidths, seed: int) -> PIRenderGenerator:
 @torch.no_grad()
 def follow(average: nn.Module, network: nn.Module, kept: float) -> None:
     """Move an averaged network towards one: it keeps a share of itself."""
-    for mean, value in zip(average.parameters(), network.parameters(), strict=True):
-        mean.lerp_(value, 1 - kept)
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - kept)
 
 
 def set_learning_rate(optimizer: Optimizer, options: PIRenderOptions, step: int) -> None:

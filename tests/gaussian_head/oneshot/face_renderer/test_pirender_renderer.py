@@ -78,6 +78,17 @@ def test_what_does_not_fit_is_refused_at_once(network: PIRenderGenerator) -> Non
         PIRenderRenderer(network, batch=0)
 
 
+def test_a_background_stays_still(network: PIRenderGenerator) -> None:
+    moving = np.zeros((256, 256))
+    moving[64:192, 64:192] = 1
+    renderer = PIRenderRenderer(network)
+    (free,), (kept,) = (list(renderer.animate(PORTRAIT, MOTION[0], MOTION[:1], mask)) for mask in (None, moving))
+    assert np.array_equal(kept[moving == 0], PORTRAIT[moving == 0])
+    assert np.array_equal(kept[moving == 1], free[moving == 1])
+    with pytest.raises(ValueError, match=r"moving must be \[256, 256\] within \[0, 1\]"):
+        renderer.animate(PORTRAIT, MOTION[0], MOTION, moving * 255)
+
+
 def test_rounding() -> None:
     levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
     assert np.array_equal(to_bytes(to_network(levels)), levels)
