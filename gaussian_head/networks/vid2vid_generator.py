@@ -20,7 +20,7 @@ VARIANCE = 0.01
 """Of the Gaussians that mark key points."""
 LEAST_SHARE = 1e-3
 """A candidate motion that has less than this share in a voxel's motion has none."""
-Border = Literal["zeros", "border"]
+Beyond = Literal["zeros", "border"]
 """What lies outside the picture: nothing, as the networks were trained, or the picture's border again and again."""
 
 
@@ -77,7 +77,7 @@ class Generator(nn.Module):
         source: Source,
         before: Float[Tensor, "#B points 3"],
         after: Float[Tensor, "B points 3"],
-        border: Border = "zeros",
+        beyond: Beyond = "zeros",
     ) -> Rendered:
         """Move what was read.
 
@@ -85,12 +85,12 @@ class Generator(nn.Module):
             source: Of B pictures, or of one.
             before: Key points in the source.
             after: Key points that are wanted.
-            border: What moves in from outside the picture.
+            beyond: What moves in from outside the picture.
         """
         shares, flow, seen = self.dense_motion_network(source.thin, before, after)
         volume = source.volume.expand(len(after), -1, -1, -1, -1)
         # coordinates call the centres of the outermost voxels -1 and 1, grid_sample their edges: so it was trained
-        moved = grid_sample(volume, flow, padding_mode=border, align_corners=False)
+        moved = grid_sample(volume, flow, padding_mode=beyond, align_corners=False)
         flat = self.fourth(self.third(moved.flatten(1, 2)))
         return Rendered(self.decoder(flat * seen), shares, flow, seen)
 

@@ -18,9 +18,6 @@ PI = 3.14
 """What the networks were trained with: SadTalker turns degrees into radians by this."""
 DEGREES_PER_BIN = 3
 FIRST_BIN_DEG = -99
-RADIUS = 13
-"""Frames before and after its own that a frame's motion is read from."""
-WINDOW = 2 * RADIUS + 1
 
 
 class HeadMotion(NamedTuple):
@@ -47,6 +44,7 @@ class MappingNet(nn.Module):
             size: Of the networks.
         """
         super().__init__()
+        self.coefficients = coefficients
         wide = size.descriptor
         self.first = nn.Sequential(nn.Conv1d(coefficients, wide, 7))
         for i in range(3):

@@ -68,6 +68,8 @@ class WeightFile:
     """A torchscript archive: code that runs, not tensors alone."""
     is_task: bool = False
     """A MediaPipe task: a zip archive of networks for MediaPipe's own runtime."""
+    part: str = ""
+    """Key of the network in a checkpoint of torch that holds several."""
     repository: str = ""
     """On the Hugging Face hub, as in `microsoft/wavlm-large`: its cache on disk is searched too, and the folder, which
     also holds the network's configuration, may be named in the file's place."""
@@ -100,6 +102,13 @@ def _speech_encoder(name: str, repository: str, licence: str) -> WeightFile:
         name, f"{folder}/model.safetensors", f"--audio-features {name}", licence,
         f"the whole folder: hf download {repository} --local-dir {FOLDER / folder}",
         aliases=(f"{folder}/pytorch_model.bin",), repository=repository,
+    )  # fmt: skip
+
+
+def _vid2vid(name: str, file: str, unlocks: str, part: str, *aliases: str) -> WeightFile:
+    return WeightFile(
+        name, file, unlocks, "Apache-2.0 (SadTalker); trained on VoxCeleb, which is for research",
+        "https://github.com/OpenTalker/SadTalker/releases (v0.0.2-rc, older files v0.0.2)", aliases=aliases, part=part,
     )  # fmt: skip
 
 
@@ -208,6 +217,14 @@ TABLE: dict[str, WeightFile] = {
             "register at https://faces.dmi.unibas.ch/bfm (2009), then: python -m data_utils.convert_bfm "
             "01_MorphableModel.mat",
         ),
+        _vid2vid(
+            "sadtalker_256", "SadTalker_V0.0.2_256.safetensors", "the renderer vid2vid, 256 px", "generator",
+            "facevid2vid_00189-model.pth.tar",
+        ),
+        _vid2vid("sadtalker_512", "SadTalker_V0.0.2_512.safetensors", "the renderer vid2vid, 512 px", "generator"),
+        _vid2vid("sadtalker_mapping", "mapping_00229-model.pth.tar", "vid2vid of cropped faces", "mapping"),
+        _vid2vid("sadtalker_mapping_full", "mapping_00109-model.pth.tar", "vid2vid of whole pictures", "mapping"),
+        _vid2vid("facevid2vid", "facevid2vid_00189-model.pth.tar", "head poses to train vid2vid by", "he_estimator"),
         _speech_encoder("wavlm", "microsoft/wavlm-large", "CC BY-SA 3.0"),
         _speech_encoder("wavlm-base-plus", "microsoft/wavlm-base-plus", "CC BY-SA 3.0"),
         _speech_encoder("hubert", "facebook/hubert-large-ls960-ft", "Apache-2.0"),
@@ -265,10 +282,14 @@ def hub_snapshot(repository: str) -> Path | None:
     return folder / "snapshots" / revision.read_text().strip() if revision.is_file() else None
 
 
-def load_state_dict(path: Path) -> dict[str, Tensor]:
+def load_state_dict(path: Path, part: str = "") -> dict[str, Tensor]:
     """Read tensors by name from a .safetensors file or a checkpoint of torch; code inside is never run.
 
     A checkpoint that wraps its tensors (`{"state_dict": ...}`, see WRAPPERS) is unwrapped.
+
+    Args:
+        path: The file.
+        part: Key of the network that is meant, where a checkpoint of torch holds several.
 
     Raises:
         UserError: The file is damaged, holds objects that are no tensors, or would run code.
@@ -285,7 +306,7 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
         first = str(error).partition("\n")[0]
         raise UserError(f"{path} cannot be read as plain tensors (damaged, or it holds code): {first}") from error
     if isinstance(loaded, dict):
-        loaded = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), loaded)
+        loaded = next((loaded[key] for key in (part, *WRAPPERS) if isinstance(loaded.get(key), dict)), loaded)
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise UserError(f"{path} must map names to tensors; it holds something else.")
     _loaded.add(path.absolute())
@@ -310,12 +331,13 @@ def load_into(network: Network, path: Path, prefix: str = "") -> Network:
     Args:
         network: Any.
         path: The file.
-        prefix: Where names in the file begin with this, those tensors are meant and the prefix is cut off.
+        prefix: Where names in the file begin with this, those tensors are meant and the prefix is cut off; a checkpoint
+            of torch may keep them under that key (without the dot) instead.
 
     Raises:
         UserError: The file cannot be read, or is another network's: the first names that differ are told.
     """
-    held = load_state_dict(path)
+    held = load_state_dict(path, prefix.removesuffix("."))
     if prefix and any(name.startswith(prefix) for name in held):
         held = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
     if faults := _differences(network.state_dict(), held):
@@ -421,7 +443,7 @@ def _look_at(weights: WeightFile) -> WeightState:
         elif weights.is_task:
             check_task_bundle(path)
         else:
-            load_state_dict(path)
+            load_state_dict(path, weights.part)
     except UserError as error:
         return WeightState(weights, "corrupt", path, path, str(error))
     remark = "not the published file (another sha256)" if weights.sha256 else "the published file's sha256 is not known"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from recorded import Case
@@ -20,6 +21,8 @@ from gaussian_head.networks.vid2vid_motion import (
     move_points,
     rotation_matrices,
 )
+from gaussian_head.oneshot.face_renderer.vid2vid import Vid2VidRenderer, pose_path
+from gaussian_head.oneshot.face_renderer.windows import contiguous_rows, semantic_windows, still_window
 
 
 def named(motion: HeadMotion) -> dict[str, torch.Tensor]:
@@ -90,3 +93,25 @@ def test_generator_agrees(case_folder: Any) -> None:
             "feature_3d": source.volume,
         }
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("numbers", [70, 73])
+def test_renderer_agrees(case_folder: Any, numbers: int) -> None:
+    case = Case(case_folder(f"sadtalker_animate{numbers}"))
+    networks = {"kp_extractor": KeypointDetector(), "generator": Generator(), "mapping": MappingNet(numbers)}
+    case.filled(torch.nn.ModuleDict(networks))
+    renderer = Vid2VidRenderer(*networks.values(), 256)
+    assert renderer.needs_crop == (numbers == 73)
+    first, motion = case.given("source_semantics")[0], case.given("target_coeffs")
+    windows = semantic_windows(motion)
+    look = renderer.look_at(case.tensor("image"), first)
+    frames = torch.cat([renderer.draw(look, windows[i : i + 1]) for i in (0, 3)])
+    case.judge({"frames": frames[None], "source_window": still_window(first)[None], "target_windows": windows[None]})
+
+
+def test_camera_path_agrees(case_folder: Any) -> None:
+    case = Case(case_folder("sadtalker_facerender_data"))
+    rows = contiguous_rows(len(case.given("gen")), 2)
+    yaw, pitch = (pose_path(keys, int(rows.max()) + 1, restart_at_keys=True) for keys in ((-20, 30, 10), (5,)))
+    case.judge({"yaw_seq": np.float32(yaw[rows]), "pitch_seq": np.float32(pitch[rows])}, every=False)
