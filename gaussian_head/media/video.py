@@ -6,7 +6,7 @@ Time 0 is the video stream's start. Rotation and non-square pixels told by the c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -175,6 +175,42 @@ def frame_times(path: Path) -> Float64[ndarray, "T"]:
         times = np.sort([float((pts - start) * base) for pts in found])
         _check_complete(path, stream, times[-1])
     return times
+
+
+def read_frames_numbered(
+    path: Path, times: Float64[ndarray, "T"], wanted: Collection[int]
+) -> dict[int, UInt8[ndarray, "H W 3"]]:
+    """Decode some frames only, from the key frame before the first of them to the last.
+
+    Args:
+        path: The video.
+        times: Of all its frames (`frame_times`).
+        wanted: Numbers of frames, 0 the first.
+
+    Returns:
+        RGB, 0..255, by number.
+
+    Raises:
+        UserError: The video is damaged, or its frames carry no times.
+    """
+    found: dict[int, ndarray] = {}
+    if not wanted:
+        return found
+    with open_container(path) as container:
+        stream = _video_stream(container, path)
+        start = stream.start_time or 0
+        container.seek(start + int(times[min(wanted)] / stream.time_base), stream=stream)  # to the key frame before
+        for frame in _decode(container, path):
+            if frame.pts is None:
+                break
+            number = int(np.abs(times - float((frame.pts - start) * stream.time_base)).argmin())
+            if number in wanted:
+                found[number] = _to_rgb(frame, stream.sample_aspect_ratio)
+            if number >= max(wanted):
+                break
+    if missing := sorted(set(wanted) - set(found)):
+        raise UserError(f"{path}: frame {missing[0]} of {len(times)} cannot be found by its time; re-encode it as mp4.")
+    return found
 
 
 def decoder_version() -> str:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from gaussian_head.errors import UserError
 
-WRAPPERS = ("state_dict", "net_recon", "params_ema", "model")
+WRAPPERS = ("state_dict", "net_recon", "params_ema", "model", "net_G_ema")
 """Keys under which training programs keep a network's tensors beside their own things."""
 FOLDER = Path("checkpoints")
 """Where weights are put by default, relative to the working folder."""
@@ -193,6 +193,16 @@ TABLE: dict[str, WeightFile] = {
             "Apache-2.0 (GFPGAN); trained on FFHQ, which is CC BY-NC-SA 4.0",
             "https://github.com/TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.4.pth",
             "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad",
+        ),
+        WeightFile(
+            "pirender", "epoch_00190_iteration_000400000_checkpoint.pt", "the face renderer pirender",
+            "no licence stated for the code or the weights; trained on VoxCeleb, which is for research",
+            "https://github.com/RenYurui/PIRender (scripts/download_weights.sh: the face folder)",
+            aliases=("face/epoch_00190_iteration_000400000_checkpoint.pt",),
+        ),
+        WeightFile(
+            "vgg19", "vgg19-dcbb9e9d.pth", "the perceptual loss vgg19 of training face renderers",
+            "BSD-3-Clause (torchvision)", "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
         ),
         WeightFile(
             "face_landmarker", "face_landmarker.task", "data_utils.process --landmarks task", "Apache-2.0 (MediaPipe)",

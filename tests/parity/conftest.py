@@ -31,7 +31,6 @@ JUDGES = {
     "deep3d_align": "test_coefficient_cases.py",
     "vico_mat_roundtrip": "test_coefficient_cases.py",
     "pirender_semantic_window": "test_semantic_window_cases.py",
-    "sadtalker_facerender_data": "test_semantic_window_cases.py",
     "mel_wav2lip": "test_window_cases.py",
     "mel_wav2lip_reflectpad": "test_window_cases.py",
     "sadtalker_mel_windows": "test_window_cases.py",
@@ -47,6 +46,7 @@ JUDGES = {
     "retinaface_resnet50": "test_face_finding_cases.py",
     "fan_awing_98": "test_face_finding_cases.py",
     "sadtalker_align_face": "test_face_finding_cases.py",
+    "pirender_face_generator": "test_pirender_cases.py",
     "sadtalker_mapping70": "test_vid2vid_cases.py",
     "sadtalker_mapping73": "test_vid2vid_cases.py",
     "sadtalker_kp_detector": "test_vid2vid_cases.py",
@@ -56,6 +56,7 @@ JUDGES = {
     "sadtalker_he_estimator": "test_vid2vid_cases.py",
     "sadtalker_animate70": "test_vid2vid_cases.py",
     "sadtalker_animate73": "test_vid2vid_cases.py",
+    "sadtalker_facerender_data": "test_*_cases.py",
 }
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 
