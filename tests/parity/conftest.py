@@ -31,6 +31,13 @@ JUDGES = {
     "deep3d_align": "test_coefficient_cases.py",
     "vico_mat_roundtrip": "test_coefficient_cases.py",
     "deep3d_bfm_math": "test_face_model_cases.py",
+    "wav2lip_generator": "test_wav2lip_cases.py",
+    "wav2lip_generator_5d": "test_wav2lip_cases.py",
+    "wav2lip_syncnet_color": "test_wav2lip_cases.py",
+    "wav2lip_disc_qual": "test_wav2lip_cases.py",
+    "wav2lip_s3fd": "test_wav2lip_cases.py",
+    "wav2lip_boxes": "test_wav2lip_cases.py",
+    "wav2lip_datagen_paste": "test_wav2lip_cases.py",
 }
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 

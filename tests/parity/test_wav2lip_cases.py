@@ -1,0 +1,58 @@
+"""Wav2Lip's networks, its face detector, boxes and paste-back against what the reference gave (specs/one_shot.md 6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from recorded import Case
+
+from gaussian_head.networks.s3fd_face_alignment import FaceAlignmentS3FD
+from gaussian_head.networks.wav2lip import Wav2Lip
+from gaussian_head.networks.wav2lip_expert import SyncExpert, sync_loss
+from gaussian_head.networks.wav2lip_quality import QualityDiscriminator
+
+
+@torch.inference_mode()
+def test_generator_agrees(case_folder: Any) -> None:
+    case = Case(case_folder("wav2lip_generator"))
+    network, speech, x = case.filled(Wav2Lip()), case.tensor("mel"), case.tensor("face")
+    frames = network(speech, x)
+    for encode in network.face_encoder_blocks:
+        x = encode(x)
+    heard = network.audio_encoder(speech)
+    case.judge({"frames": frames, "audio_embedding": heard.flatten(1), "face_bottleneck": x.flatten(1)})
+
+
+@torch.inference_mode()
+def test_generator_agrees_on_clips(case_folder: Any) -> None:
+    case = Case(case_folder("wav2lip_generator_5d"))
+    case.judge({"frames": case.filled(Wav2Lip())(case.tensor("mel5"), case.tensor("face5"))})
+
+
+@torch.inference_mode()
+def test_expert_agrees(case_folder: Any) -> None:
+    case = Case(case_folder("wav2lip_syncnet_color"))
+    heard, seen = case.filled(SyncExpert())(case.tensor("mel"), case.tensor("face"))
+    cosine = (heard * seen).sum(1)
+    case.judge({
+        "audio_embedding": heard, "face_embedding": seen, "cosine": cosine, "bce_sync_loss": sync_loss(cosine)[None],
+    })  # fmt: skip
+
+
+@torch.inference_mode()
+def test_quality_discriminator_agrees(case_folder: Any) -> None:
+    case = Case(case_folder("wav2lip_disc_qual"))
+    network, faces = case.filled(QualityDiscriminator()), case.tensor("face")
+    prob = network(faces)
+    loss = torch.nn.functional.binary_cross_entropy(prob, torch.ones_like(prob))
+    case.judge({"prob": prob, "features": network.features(faces).flatten(1), "perceptual_bce_ones": loss[None]})
+
+
+@torch.inference_mode()
+def test_face_detector_agrees(case_folder: Any) -> None:
+    case = Case(case_folder("wav2lip_s3fd"))
+    grids = case.filled(FaceAlignmentS3FD()).grids(case.tensor("image"))
+    case.judge(
+        {f"{kind}{i}": value for i, pair in enumerate(grids) for kind, value in zip(("cls", "reg"), pair, strict=True)}
+    )
