@@ -23,7 +23,7 @@ from numpy import ndarray
 from data_utils.stage import Progress, no_progress
 from gaussian_head.data.layout import SubjectLayout
 from gaussian_head.errors import UserError, configure_logging, run_command
-from gaussian_head.geometry.coefficients import motion_vectors
+from gaussian_head.geometry.coefficients import FaceCoefficients
 from gaussian_head.geometry.face_alignment import cut_aligned, fit_alignment
 from gaussian_head.geometry.landmarks import MESH_TO_68
 from gaussian_head.media.image import read_rgb
@@ -191,7 +191,7 @@ def run(options: CoefficientOptions, progress: Progress = no_progress) -> Path:
     network = load_coefficient_regressor(options.weights)
     coefficients, transforms = extract_coefficients(options.source, network, options.batch, progress)
     if options.layout == "sadtalker":
-        write_sadtalker(out, motion_vectors(coefficients, transforms), coefficients[:1])
+        write_sadtalker(out, *FaceCoefficients.from_deep3d(coefficients, transforms).sadtalker())
     else:
         write_deep3d(out, coefficients, transforms)
     print(f"coefficients of {len(coefficients)} frames")
