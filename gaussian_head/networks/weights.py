@@ -181,7 +181,7 @@ TABLE: dict[str, WeightFile] = {
             "9b9936c721696446eeed353032cab242a8cf0eed8c46cde540366f6ae5493be5",
         ),
         _wav2lip(
-            "wav2lip_quality", "visual_quality_disc.pth", "starting Wav2Lip's GAN training where the published one ended",
+            "wav2lip_quality", "visual_quality_disc.pth", "starting Wav2Lip's GAN training where the authors ended",
             "b3f8f6f7e954af02f2ffe0f3ea11f3259af89bff6e70933001c7c6bc8c145d96",
         ),
         WeightFile(
