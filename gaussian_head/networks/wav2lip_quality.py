@@ -5,11 +5,14 @@ Source: specs/one_shot.md 6.1.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gaussian_head.networks.wav2lip import fold_time
+from gaussian_head.networks.weights import find_weights, load_into
 
 
 class QualityDiscriminator(nn.Module):
@@ -63,3 +66,15 @@ class PlainConvolution(nn.Module):
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H2 W2"]:
         """Convolve."""
         return F.leaky_relu(self.conv_block(x), 0.01)
+
+
+def load_quality(given: Path | None = None) -> QualityDiscriminator:
+    """Load the public weights, or weights trained here.
+
+    Args:
+        given: The file; default: see `networks.weights.find_weights`.
+
+    Raises:
+        UserError: The file is missing (WeightsMissingError), damaged, or another network's.
+    """
+    return load_into(QualityDiscriminator(), find_weights("wav2lip_quality", given), prefix="module.")

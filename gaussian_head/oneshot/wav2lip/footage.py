@@ -96,11 +96,11 @@ class VideoFootage:
         if self._factor > 1:
             height, width = (max(1, side // self._factor) for side in frame.shape[:2])
             frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-        top, bottom, left, right = self._crop
         turned = np.rot90(frame, -self._turns)
-        return np.ascontiguousarray(
-            turned[top : None if bottom == -1 else bottom, left : None if right == -1 else right]
-        )
+        if self._crop is None:
+            return turned
+        top, bottom, left, right = self._crop
+        return np.ascontiguousarray(turned[top:bottom, left:right])
 
 
 class PictureFootage:
