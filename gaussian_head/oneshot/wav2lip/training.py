@@ -194,7 +194,9 @@ class LipsTask(Task):
         writer.add_scalar("held_out/expert_listens", float(self._stage.expert_listens), step)
         batch = _moved(self._held_out(0), _device_of(self._generator))
         drawn = self._generator.eval()(batch.heard[:1], batch.faces[:1])
-        rows = [clip[0].flip(0).transpose(0, 1) for clip in (batch.faces[:, :3], batch.faces[:, 3:], drawn, batch.truth)]
+        rows = [
+            clip[0].flip(0).transpose(0, 1) for clip in (batch.faces[:, :3], batch.faces[:, 3:], drawn, batch.truth)
+        ]
         writer.add_images("held_out/given_reference_drawn_truth", torch.cat(rows, 2).clamp(0, 1).cpu(), step)
 
     @torch.no_grad()
@@ -219,7 +221,7 @@ class LipsTask(Task):
     def _mixed(
         self, drawn: Float[Tensor, "B 3 5 96 96"], batch: LipsBatch, others: dict[str, tuple[float, Tensor]]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weighted sum of L1, the expert's loss and others (weight, loss), and all of them; weights sum to 1."""
+        """Return the sum of L1, the expert's loss and others (weight, loss), whose weights sum to 1, and its parts."""
         weighted = dict(others)
         if self._stage.expert_listens and self._config.sync_weight:
             weighted["sync"] = self._config.sync_weight, self._sync(drawn, batch)
