@@ -14,13 +14,12 @@ import tyro
 
 from gaussian_head.device import choose_device
 from gaussian_head.errors import UserError, configure_logging, run_command
-from gaussian_head.media.audio import load_audio, warn_of_faults
-from gaussian_head.media.time_bases import SPEECH_HZ
+from gaussian_head.media.audio import warn_of_faults
 from gaussian_head.media.video import VideoWriter
 from gaussian_head.oneshot.wav2lip.detectors import DetectorName
 from gaussian_head.oneshot.wav2lip.footage import WHOLE, Crop, open_footage
 from gaussian_head.oneshot.wav2lip.lip_sync import LipSync, LipSyncConfig
-from gaussian_head.oneshot.wav2lip.loading import load_painter
+from gaussian_head.oneshot.wav2lip.loading import load_painter, speech_for_lips
 from gaussian_head.progress import track
 
 
@@ -68,7 +67,7 @@ def give_lips(options: Wav2LipOptions) -> None:
         options.video, picture_fps=options.fps, static=options.static, resize_factor=options.resize_factor,
         turn_deg=options.turn_deg, crop=options.crop,
     )  # fmt: skip
-    speech = load_audio(audio, SPEECH_HZ)
+    speech = speech_for_lips(audio)
     warn_of_faults(speech, audio)
     head = LipSync(footage, load_painter(options, options.weights, options.detector, choose_device(options.device)))
     frames = head.frames_for(speech)

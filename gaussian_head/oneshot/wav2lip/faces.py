@@ -59,10 +59,10 @@ def put_face(
             reference does.
         rounding: nearest: once, at the end. truncate: before the face is resized, as the reference does.
     """
-    left, top, right, bottom = box
+    left, top, right, bottom = box.tolist()
     face = 255 * drawn.transpose(1, 2, 0)[..., ::-1]
     face = np.ascontiguousarray(face.astype(np.uint8) if rounding == "truncate" else face)
-    face = cv2.resize(face, (int(right - left), int(bottom - top)), interpolation=cv2.INTER_LINEAR)
+    face = cv2.resize(face, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
     out = frame.copy()
     behind = out[top:bottom, left:right]
     if paste == "feathered":

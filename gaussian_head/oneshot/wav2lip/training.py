@@ -5,7 +5,7 @@ Source: specs/one_shot.md 6.2 (Prajwal et al. 2020).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -303,11 +303,6 @@ class Stage(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("expert_listens", torch.tensor(False))
-
-
-def options_document(config: ExpertConfig | LipsConfig) -> dict[str, object]:
-    """Return a training's options as JSON values."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
 
 
 def _accuracy(cosine: Float[Tensor, "B"], together: Float[Tensor, "B"]) -> Tensor:
