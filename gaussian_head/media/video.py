@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 SOUND_HZ = 48_000
 """Sample rate of the sound muxed into our videos."""
+BACKWARDS_BYTES = 128 << 20
+"""Frames that are played backwards are decoded forwards, so many bytes of them at once."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,12 @@ def probe_video(path: Path) -> VideoInfo:
         return VideoInfo(width, height, float(_rate(stream)), stream.frames or None, duration, has_audio)
 
 
-def read_frames(path: Path) -> Iterator[tuple[float, UInt8[ndarray, "H W 3"]]]:
+def read_frames(path: Path, start_s: float | int = 0) -> Iterator[tuple[float, UInt8[ndarray, "H W 3"]]]:
     """Decode every frame: (time in seconds, RGB 0..255), in order of time.
+
+    Args:
+        path: The video.
+        start_s: Begin at the last key frame that is not after this time.
 
     Raises:
         FileNotFoundError: No such file.
@@ -101,6 +108,8 @@ def read_frames(path: Path) -> Iterator[tuple[float, UInt8[ndarray, "H W 3"]]]:
         stream = _video_stream(container, path)
         start = stream.start_time
         last = -math.inf
+        if start_s > 0:
+            container.seek(int(start_s / stream.time_base) + (start or 0), stream=stream)
         for frame in _decode(container, path):
             if frame.pts is None:
                 continue
@@ -112,18 +121,23 @@ def read_frames(path: Path) -> Iterator[tuple[float, UInt8[ndarray, "H W 3"]]]:
         _check_complete(path, stream, last)
 
 
-def read_frames_at(path: Path, fps: float | int) -> Iterator[UInt8[ndarray, "H W 3"]]:
+def read_frames_at(path: Path, fps: float | int, first: int = 0) -> Iterator[UInt8[ndarray, "H W 3"]]:
     """Decode at another frame rate, by time: frame i is the source frame nearest to i / fps seconds.
 
     No drift: the number of frames is the picture's length times `fps`, whatever the source's rate, constant or not.
+
+    Args:
+        path: The video.
+        fps: Frames per second wanted.
+        first: Leave out the frames before this one.
 
     Raises:
         As `read_frames`.
     """
     period = 1 / probe_video(path).fps
-    index = 0
+    index = first
     held: tuple[float, ndarray] | None = None
-    for time_s, rgb in read_frames(path):
+    for time_s, rgb in read_frames(path, max(0, first / fps - period)):
         while held is not None and index / fps < (held[0] + time_s) / 2:
             yield held[1]
             index += 1
@@ -131,6 +145,20 @@ def read_frames_at(path: Path, fps: float | int) -> Iterator[UInt8[ndarray, "H W
     while held is not None and index / fps < held[0] + period - 1e-3 / fps:
         yield held[1]
         index += 1
+
+
+def read_frames_backwards(path: Path, fps: float | int, last: int) -> Iterator[UInt8[ndarray, "H W 3"]]:
+    """Give the frames of `read_frames_at` from `last` down to 0; holds BACKWARDS_BYTES of them at a time.
+
+    Raises:
+        As `read_frames`.
+    """
+    info = probe_video(path)
+    block = max(1, BACKWARDS_BYTES // (3 * info.width * info.height))
+    while last >= 0:
+        first = max(0, last + 1 - block)
+        yield from reversed(list(islice(read_frames_at(path, fps, first), last + 1 - first)))
+        last = first - 1
 
 
 def read_frames_by_default(path: Path) -> Iterator[UInt8[ndarray, "H W 3"]]:
