@@ -1,0 +1,1 @@
+"""One-shot talking heads: a portrait and a voice become a video."""
