@@ -205,7 +205,7 @@ class InnerMouth:
 
     def _shaded_teeth(self, shade: Float[ndarray, "h w"]) -> Float[ndarray, "h w 3"]:
         """Darken teeth: light that comes through a mouth is red."""
-        return self.light.teeth * shade[..., None] ** np.array([0.85, 1.1, 1.15])
+        return self.light.teeth * np.maximum(shade, 0)[..., None] ** np.array([0.85, 1.1, 1.15])
 
     def _row(self, s: ndarray, t: ndarray, edge: ndarray) -> tuple[ndarray, ndarray]:
         soft = 0.9 / (self.half_px * OVERSAMPLING) + 0.012

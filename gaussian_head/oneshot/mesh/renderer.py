@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Int, UInt8
 from numpy import ndarray
 from scipy.spatial.transform import Rotation
 
 from cuda_ext.mesh import rasterize_mesh
-from gaussian_head.geometry.landmarks import LEFT_EYE, MESH_POINTS, RIGHT_EYE
+from gaussian_head.geometry.landmarks import INNER_LIPS, LEFT_EYE, MESH_POINTS, RIGHT_EYE
 from gaussian_head.oneshot.mesh.head_motion import HeadMotion
 from gaussian_head.oneshot.mesh.inner_mouth import OVERSAMPLING, InnerMouth
 from gaussian_head.oneshot.mesh.rig import BELOW_BROWS, LID_FOLDS, LOWER_LIDS, LOWER_LIP, UPPER_LIDS, UPPER_LIP, Rig
@@ -25,6 +25,8 @@ UPPER_SHARE = 0.28
 """Of what the lips part beyond the jaw's way, the upper lip does so much."""
 CLOSES = 0.06
 """Lips parted up to this (face heights) close in silence; a wider smile keeps what is more."""
+PARTED, SEAM = 0.012, 0.0035
+"""Lips are parted beyond the first; closed, they keep the second (face heights)."""
 LID_MARGIN = 0.16
 """The lid's edge is taken this share of the eye's opening lower: lashes and their shadow go with the lid."""
 
@@ -74,17 +76,19 @@ class PortraitMesh:
         height, width = rgb.shape[:2]
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
         self._identity = np.stack([x, y], -1)
-        self._faces = torch.from_numpy(self.rig.faces)
+        self._faces, self._depth = _with_holes_behind(self.rig.faces, len(self.rig.points))
         self._rest = self.rig.points[:, :2]
         self._box = _box(self._rest, 2, width, height)
         self._close = min(1.0, CLOSES / max(self.rig.rest_gap, 1e-6))
+        # Between lips that were parted in the portrait no line was painted: a thin gap stands for it.
+        self._least_gap = SEAM if self.rig.rest_gap > PARTED else 0.0
         self._eyes = [_Eye(rgb, self._rest, side) for side in (0, 1)]
 
     def points(self, pose: FacePose) -> Float[ndarray, "V 2"]:
         """Return the mesh in the portrait's head pose, px."""
         fields = self.rig.fields
         moved = self._rest + self._close * fields["close"] + pose.jaw * fields["jaw"]
-        part = max(pose.aperture, 0.0) - pose.jaw
+        part = max(pose.aperture, self._least_gap) - pose.jaw
         moved += part * UPPER_SHARE * fields["upper_lip"] + part * (1 - UPPER_SHARE) * fields["lower_lip"]
         moved += pose.width * fields["width"] + pose.protrusion * fields["protrusion"] + pose.tuck * fields["tuck"]
         moved += pose.blink * (fields["blink_right"] + fields["blink_left"]) + pose.brows * fields["brows"]
@@ -119,7 +123,8 @@ class PortraitMesh:
     def _bend(self, points: Float[ndarray, "V 2"]) -> Float32[ndarray, "h w 2"]:
         """Return, for each pixel of the box, the way from the moved mesh back to the resting one."""
         left, top, right, bottom = self._box
-        placed = np.column_stack([points - [left, top], np.ones(len(points))]).astype(np.float32)
+        placed = np.concatenate([points, points]) - [left, top]
+        placed = np.column_stack([placed, self._depth]).astype(np.float32)
         with torch.no_grad():
             shown = rasterize_mesh(torch.from_numpy(placed)[None], self._faces, right - left, bottom - top)
         index = shown.face_index[0].numpy()
@@ -173,12 +178,12 @@ class _Eye:
         self.upper, self.lower, self.fold = UPPER_LIDS[side], LOWER_LIDS[side], LID_FOLDS[side]
         self.below_brow = BELOW_BROWS[side]
         size = float(np.ptp(rest[self.loop, 0]))
-        self.stroke_px = max(0.05 * size, 0.8)
+        self.stroke_px = max(0.04 * size, 0.8)
         self.box = _box(rest[self.loop], round(0.6 * size), width, height)
         # The lid's skin is folded away while the eye is open; it has the colour of what lies between fold and brow.
         skin = (rest[self.fold] + 1.6 * rest[self.below_brow]) / 2.6
         smooth = cv2.GaussianBlur(rgb, (0, 0), 0.05 * size).astype(np.float32)
-        self.skin = np.median(_sample(smooth, skin), axis=0)
+        self.skin = np.percentile(_sample(smooth, skin), 65, axis=0)
         left, top, right, bottom = self.box
         inside = rgb[top:bottom, left:right].reshape(-1, 3).astype(np.float32)
         self.lash = 0.75 * np.percentile(inside, 4, axis=0) + 0.25 * 0.5 * self.skin
@@ -200,7 +205,7 @@ class _Eye:
         left, top = self.box[:2]
         drawn = np.round((edge - [left, top] - 0.5) * 16).astype(np.int32)
         cv2.polylines(line, [drawn], False, 255, max(1, round(self.stroke_px)), cv2.LINE_AA, 4)
-        lashes = 0.85 * shown * cv2.GaussianBlur(line, (0, 0), max(0.45 * self.stroke_px, 0.6)).astype(np.float32) / 255
+        lashes = 0.7 * shown * cv2.GaussianBlur(line, (0, 0), max(0.45 * self.stroke_px, 0.6)).astype(np.float32) / 255
         cover = 1 - (1 - skin) * (1 - lashes)
         y = (np.arange(skin.shape[0])[:, None] + top - edge[:, 1].mean()) / max(float(np.ptp(edge[:, 0])), 1)
         shaded = self.skin * np.clip(0.99 + 0.25 * y, 0.85, 1.05)[..., None]
@@ -212,6 +217,17 @@ class _Eye:
         mask = np.zeros((bottom - top, right - left), np.uint8)
         cv2.fillPoly(mask, [np.round((outline - [left, top] - 0.5) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
         return cv2.GaussianBlur(mask, (0, 0), soft_px).astype(np.float32) / 255
+
+
+def _with_holes_behind(faces: Int[ndarray, "F 3"], count: int) -> tuple[Int[torch.Tensor, "F 3"], Float[ndarray, " W"]]:
+    """Give what fills mouth and eyes copies of its points, farther away: folded, it never hides a lip or a lid.
+
+    Returns:
+        The triangles over twice as many points, and all points' depths.
+    """
+    hole = np.any([np.isin(faces, loop).all(1) for loop in (INNER_LIPS, RIGHT_EYE, LEFT_EYE)], axis=0)
+    behind = np.where(hole[:, None], faces + count, faces)
+    return torch.from_numpy(behind.astype(np.int32)), np.repeat([1.0, 2.0], count)
 
 
 def _mixed(below: UInt8[ndarray, "h w 3"], above: ndarray, cover: ndarray) -> UInt8[ndarray, "h w 3"]:
