@@ -10,12 +10,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-import torch
 import tyro
 from jaxtyping import Float, Float32, UInt8
 from numpy import ndarray
@@ -23,13 +21,13 @@ from numpy import ndarray
 from data_utils.stage import Progress, no_progress
 from gaussian_head.data.layout import SubjectLayout
 from gaussian_head.errors import UserError, configure_logging, run_command
-from gaussian_head.geometry.coefficients import motion_vectors
-from gaussian_head.geometry.face_alignment import cut_aligned, fit_alignment
+from gaussian_head.geometry.coefficients import FaceCoefficients
+from gaussian_head.geometry.face_alignment import align_picture, cut_aligned, fill_gaps
 from gaussian_head.geometry.landmarks import MESH_TO_68
 from gaussian_head.media.image import read_rgb
 from gaussian_head.media.mat import write_deep3d, write_sadtalker
 from gaussian_head.media.video import read_frames
-from gaussian_head.networks.coefficient_regressor import CoefficientRegressor, load_coefficient_regressor
+from gaussian_head.networks.coefficient_regressor import CoefficientRegressor, load_coefficient_regressor, regress
 
 PICTURES = (".jpg", ".jpeg", ".png")
 Layout = Literal["deep3d", "sadtalker"]
@@ -71,8 +69,7 @@ def extract_coefficients(
     found = open_source(source)
     transforms = _fill_gaps(_align(found, source), source)
     crops = (cut_aligned(*pair) for pair in zip(found.pictures(), transforms, strict=True))
-    rows = [_regress(network, part) for part in _batches(progress(crops, len(transforms), "coefficients"), batch)]
-    return np.concatenate(rows), transforms
+    return regress(network, progress(crops, len(transforms), "coefficients"), batch), transforms
 
 
 def open_source(source: Path) -> Source:
@@ -115,8 +112,7 @@ def _align(found: Source, source: Path) -> list[Float32[ndarray, "5"] | None]:
 
 
 def _fit(landmarks: Float[ndarray, "68 2"] | None, picture: Picture) -> Float32[ndarray, "5"] | None:
-    """Fit the alignment; our pixel centres lie at + 0.5, the alignment's at integers."""
-    return None if landmarks is None else fit_alignment(landmarks - 0.5, picture.shape[1], picture.shape[0])
+    return None if landmarks is None else align_picture(landmarks, picture)
 
 
 def _read_landmarks(path: Path) -> Float[ndarray, "68 2"] | None:
@@ -133,26 +129,12 @@ def _read_landmarks(path: Path) -> Float[ndarray, "68 2"] | None:
 
 def _fill_gaps(transforms: list[Float32[ndarray, "5"] | None], source: Path) -> Float32[ndarray, "T 5"]:
     """Give pictures without a face the alignment of the nearest one with a face."""
-    known = np.array([k for k, transform in enumerate(transforms) if transform is not None])
-    count = len(transforms)
-    if not len(known):
+    count, missing = len(transforms), sum(transform is None for transform in transforms)
+    if missing == count:
         raise UserError(f"no face found in {source} ({count} pictures); give pictures of a face, lit and large.")
-    if len(known) < count:
-        logger.warning("%d of %d pictures show no face; they are cut as their neighbours.", count - len(known), count)
-    nearest = [known[np.abs(known - k).argmin()] for k in range(count)]
-    return np.stack([transforms[k] for k in nearest])
-
-
-def _batches(items: Iterator[Picture], size: int) -> Iterator[list[Picture]]:
-    items = iter(items)
-    for first in items:
-        yield list(chain([first], islice(items, size - 1)))
-
-
-@torch.inference_mode()
-def _regress(network: CoefficientRegressor, faces: list[Picture]) -> Float32[ndarray, "B 257"]:
-    pictures = torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2).float() / 255
-    return network(pictures).numpy()
+    if missing:
+        logger.warning("%d of %d pictures show no face; they are cut as their neighbours.", missing, count)
+    return fill_gaps(transforms)
 
 
 @dataclass(frozen=True)
@@ -191,7 +173,7 @@ def run(options: CoefficientOptions, progress: Progress = no_progress) -> Path:
     network = load_coefficient_regressor(options.weights)
     coefficients, transforms = extract_coefficients(options.source, network, options.batch, progress)
     if options.layout == "sadtalker":
-        write_sadtalker(out, motion_vectors(coefficients, transforms), coefficients[:1])
+        write_sadtalker(out, *FaceCoefficients.from_deep3d(coefficients, transforms).sadtalker())
     else:
         write_deep3d(out, coefficients, transforms)
     print(f"coefficients of {len(coefficients)} frames")

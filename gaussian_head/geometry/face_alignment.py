@@ -5,6 +5,8 @@ Places are px with pixel centres at integers; in `transform_params` y runs up fr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from numpy import ndarray
@@ -53,6 +55,27 @@ def fit_alignment(
     if not np.isfinite(size) or size < 1e-6:
         raise ValueError("landmarks: expected finite points of a face, got points without extent; detect them again.")
     return np.array([width, height, FACE_SCALE / size, *affine[3]], np.float32)
+
+
+def align_picture(landmarks: Float[ndarray, "68 2"], picture: UInt8[ndarray, "H W 3"]) -> Float32[ndarray, "5"]:
+    """Fit the alignment to landmarks whose pixel centres lie at + 0.5, as everywhere else in this project.
+
+    Raises:
+        ValueError: As `fit_alignment`.
+    """
+    return fit_alignment(landmarks - 0.5, picture.shape[1], picture.shape[0])
+
+
+def fill_gaps(transforms: Sequence[Float32[ndarray, "5"] | None]) -> Float32[ndarray, "T 5"]:
+    """Give pictures without a face (None) the alignment of the nearest one with a face; of two, the earlier.
+
+    Raises:
+        ValueError: None of them has a face.
+    """
+    known = np.array([k for k, transform in enumerate(transforms) if transform is not None])
+    if not len(known):
+        raise ValueError(f"fill_gaps: expected a face in one picture at least, got none in {len(transforms)}.")
+    return np.stack([transforms[known[np.abs(known - k).argmin()]] for k in range(len(transforms))])
 
 
 def cut_aligned(image: UInt8[ndarray, "H W 3"], transform: Float[ndarray, "5"]) -> UInt8[ndarray, "224 224 3"]:

@@ -41,8 +41,8 @@ _BAND = (
 """Factors of harmonics of degree 0, 1, 2 in the light that a diffuse surface reflects."""
 
 
-class FaceCoefficients(NamedTuple):
-    """What the field's regressor finds in a picture: 257 numbers (specs/one_shot.md 0)."""
+class FaceParameters(NamedTuple):
+    """The 257 numbers of `coefficients.FaceCoefficients` as tensors, for the mathematics below."""
 
     identity: Float[Tensor, "*B 80"]
     expression: Float[Tensor, "*B 64"]
@@ -55,7 +55,7 @@ class FaceCoefficients(NamedTuple):
     """Decimetres, from the point DEEP3D_DISTANCE before the camera."""
 
     @classmethod
-    def split(cls, vector: Float[Tensor, "*B 257"]) -> FaceCoefficients:
+    def split(cls, vector: Float[Tensor, "*B 257"]) -> FaceParameters:
         """Cut the 257 numbers up."""
         parts = vector.split(list(_DEEP3D_WIDTHS.values()), -1)
         return cls(*parts[:4], parts[4].unflatten(-1, (3, LIGHT_BANDS)), parts[5])
@@ -212,7 +212,7 @@ def deep3d_to_camera(points: Float[Tensor, "B V 3"]) -> Float[Tensor, "B V 3"]:
 
 
 def coefficient_energy(
-    coefficients: FaceCoefficients, weights: tuple[float, float, float] = (1.0, 0.8, 0.017)
+    coefficients: FaceParameters, weights: tuple[float, float, float] = (1.0, 0.8, 0.017)
 ) -> Float[Tensor, ""]:
     """Sum the weighted squares of identity, expression and albedo, averaged over pictures (specs/one_shot.md 1.4)."""
     squares = [part.square().sum() for part in coefficients[:3]]

@@ -44,6 +44,48 @@ def read_rgba(path: Path) -> UInt8[ndarray, "H W 4"]:
     return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGBA)
 
 
+def read_upright(path: Path) -> UInt8[ndarray, "H W C"]:
+    """Read any picture a person may have: turned as its EXIF data say, grey made RGB, 16 bits made 8.
+
+    Returns:
+        RGB; RGBA with straight alpha where some of it is transparent.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        UserError: The file is no picture that OpenCV reads.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist (or is no file); give the path of a picture.")
+    content = np.fromfile(path, np.uint8)
+    try:
+        color = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
+        whole = None if color is None else cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:  # among others: more than 2 ** 30 pixels
+        raise UserError(f"{path} cannot be read as a picture ({error.err}).") from error
+    if color is None:
+        raise UserError(f"{path} is no picture that can be read (JPEG, PNG, WebP, TIFF, BMP), or is damaged.")
+    rgb = cv2.cvtColor(color, cv2.COLOR_BGR2RGB)
+    if whole is None or whole.ndim == 2 or whole.shape[2] != 4:
+        return rgb
+    alpha = np.uint8(whole[:, :, 3] >> (8 * whole.itemsize - 8))
+    return rgb if (alpha == 255).all() else np.dstack([rgb, _turn_alike(alpha, whole[:, :, :3], color)])
+
+
+def _turn_alike(alpha: ndarray, stored: ndarray, upright: ndarray) -> ndarray:
+    """Turn what OpenCV read with alpha, as stored, like what it read without, upright: it turns no picture with alpha.
+
+    EXIF knows eight orientations; the one that makes the colours equal is meant.
+    """
+    stored = np.uint8(stored >> (8 * stored.itemsize - 8))
+    for mirrored in (False, True):
+        for quarters in range(4):
+            colors, mask = (np.rot90(x[:, ::-1] if mirrored else x, quarters) for x in (stored, alpha))
+            if colors.shape == upright.shape and np.array_equal(colors, upright):
+                return np.ascontiguousarray(mask)
+    return alpha
+
+
 def read_size(path: Path) -> tuple[int, int]:
     """Read a picture's width and height in px, of JPEG and PNG from their headers alone.
 

@@ -160,17 +160,17 @@ def _relative(level: Float[ndarray, "J 80"], loud_db: float) -> Float32[ndarray,
 
 def _band_db(windowed: Float[ndarray, "J W"]) -> Float[ndarray, "J 80"]:
     power = np.abs(np.fft.rfft(windowed, FFT)) ** 2
-    return 10 * np.log10((_mel_filters() @ power.T).T + 1e-14)
+    return 10 * np.log10((mel_filters(BANDS, FFT, LOW_HZ, HIGH_HZ) @ power.T).T + 1e-14)
 
 
-@lru_cache(maxsize=1)
-def _mel_filters() -> csr_array:
+@lru_cache(maxsize=4)
+def mel_filters(bands: int, fft: int, low_hz: float, high_hz: float) -> csr_array:
     """Triangles between equally spaced mels, each of unit area over frequency (Slaney's Auditory Toolbox scale).
 
-    Sparse, [80, F]: few of the products are not zero, and a stream asks for one row at a time.
+    Sparse, [bands, fft / 2 + 1] at 16 kHz: few of the products are not zero, and a stream asks for one row at a time.
     """
-    edges_hz = _hz_from_mel(np.linspace(_mel_from_hz(LOW_HZ), _mel_from_hz(HIGH_HZ), BANDS + 2))
-    bins_hz = np.fft.rfftfreq(FFT, 1 / SPEECH_HZ)
+    edges_hz = _hz_from_mel(np.linspace(_mel_from_hz(low_hz), _mel_from_hz(high_hz), bands + 2))
+    bins_hz = np.fft.rfftfreq(fft, 1 / SPEECH_HZ)
     low, centre, high = edges_hz[:-2, None], edges_hz[1:-1, None], edges_hz[2:, None]
     triangles = np.minimum((bins_hz - low) / (centre - low), (high - bins_hz) / (high - centre))
     return csr_array(np.maximum(triangles, 0) * (2 / (high - low)))

@@ -5,10 +5,14 @@ The five points by which a picture is aligned first are in `geometry.face_alignm
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32, UInt8
+from numpy import ndarray
 from torch import Tensor, nn
 
 from gaussian_head.networks.resnet import ResNet
@@ -37,6 +41,30 @@ class CoefficientRegressor(nn.Module):
     def features(self, faces: Float[Tensor, "B 3 224 224"]) -> Float[Tensor, "B 2048"]:
         """Return what the coefficients are read from."""
         return self.backbone(faces)[-1].mean((2, 3))
+
+
+@torch.inference_mode()
+def regress(
+    network: CoefficientRegressor, faces: Iterable[UInt8[ndarray, "224 224 3"]], batch: int = 16
+) -> Float32[ndarray, "T 257"]:
+    """Show pictures to the network, some at a time.
+
+    Args:
+        network: Ready to use.
+        faces: Aligned (`geometry.face_alignment.cut_aligned`), RGB, 0..255; one at least. Never held all at once.
+        batch: How many at a time; the result does not depend on it.
+    """
+    rows = []
+    for part in _batches(faces, batch):
+        pictures = torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2).float() / 255
+        rows.append(network(pictures).numpy())
+    return np.concatenate(rows)
+
+
+def _batches(items: Iterable[ndarray], size: int) -> Iterator[list[ndarray]]:
+    items = iter(items)
+    for first in items:
+        yield list(chain([first], islice(items, size - 1)))
 
 
 def load_coefficient_regressor(given: Path | None = None) -> CoefficientRegressor:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from gaussian_head.errors import UserError
 
-WRAPPERS = ("state_dict", "net_recon")
+WRAPPERS = ("state_dict", "net_recon", "params_ema")
 """Keys under which training programs keep a network's tensors beside their own things."""
 FOLDER = Path("checkpoints")
 """Where weights are put by default, relative to the working folder."""
@@ -147,6 +147,23 @@ TABLE: dict[str, WeightFile] = {
             "6d17a6b23457b521801baae583cb6a58f7238fe6721fc3d65d76407460e9149b",
             aliases=("SadTalker_V0.0.2_256.safetensors", "SadTalker_V0.0.2_512.safetensors"),
             other_sha256=("c211f5d6de003516bf1bbda9f47049a4c9c99133b1ab565c6961e5af16477bff",),
+        ),
+        WeightFile(
+            "retinaface", "detection_Resnet50_Final.pth", "one-shot: portraits cut by RetinaFace instead of MediaPipe",
+            "MIT (facexlib); trained on WIDER FACE, which is for non-commercial research",
+            "https://github.com/xinntao/facexlib/releases/download/v0.1.0/detection_Resnet50_Final.pth",
+            "6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d",
+        ),
+        WeightFile(
+            "fan", "alignment_WFLW_4HG.pth", "one-shot: the landmarks of portraits, with RetinaFace",
+            "MIT (facexlib); trained on WFLW, which is for non-commercial research",
+            "https://github.com/xinntao/facexlib/releases/download/v0.1.0/alignment_WFLW_4HG.pth",
+        ),
+        WeightFile(
+            "gfpgan", "GFPGANv1.4.pth", "one-shot: --enhancer gfpgan (with the package gfpgan)",
+            "Apache-2.0 (GFPGAN); trained on FFHQ, which is CC BY-NC-SA 4.0",
+            "https://github.com/TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.4.pth",
+            "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad",
         ),
         WeightFile(
             "face_landmarker", "face_landmarker.task", "data_utils.process --landmarks task", "Apache-2.0 (MediaPipe)",

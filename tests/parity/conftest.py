@@ -30,7 +30,18 @@ JUDGES = {
     "easyportrait_fpn_r50_9cls": "test_face_network_cases.py",
     "deep3d_align": "test_coefficient_cases.py",
     "vico_mat_roundtrip": "test_coefficient_cases.py",
+    "pirender_semantic_window": "test_semantic_window_cases.py",
+    "sadtalker_facerender_data": "test_semantic_window_cases.py",
+    "mel_wav2lip": "test_window_cases.py",
+    "mel_wav2lip_reflectpad": "test_window_cases.py",
+    "sadtalker_mel_windows": "test_window_cases.py",
+    "sadtalker_get_data": "test_window_cases.py",
+    "vico2023_mel_windows": "test_window_cases.py",
+    "vico2023_dataset": "test_window_cases.py",
     "deep3d_bfm_math": "test_face_model_cases.py",
+    "retinaface_resnet50": "test_face_finding_cases.py",
+    "fan_awing_98": "test_face_finding_cases.py",
+    "sadtalker_align_face": "test_face_finding_cases.py",
 }
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 

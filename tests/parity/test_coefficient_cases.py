@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from fill import draw_image
 
-from gaussian_head.geometry.coefficients import join_from_vico, split_for_vico
+from gaussian_head.geometry.coefficients import FaceCoefficients
 from gaussian_head.geometry.face_alignment import STANDARD_POINTS, align_points, cut_aligned, fit_alignment
 from gaussian_head.media.mat import read_deep3d, write_deep3d
 
@@ -47,10 +47,10 @@ def test_vico_files_agree(case_folder: Any, tmp_path: Path) -> None:
     folder = case_folder("vico_mat_roundtrip")
     manifest, arrays = json.loads((folder / "manifest.json").read_text()), np.load(folder / "case.npz")
     write_deep3d(tmp_path / "a.mat", arrays["in:coeff"], arrays["in:trans"])
-    moving, fixed = split_for_vico(*read_deep3d(tmp_path / "a.mat"))
+    moving, fixed = FaceCoefficients.from_deep3d(*read_deep3d(tmp_path / "a.mat")).vico()
     mean, std = moving.mean(0), moving.std(0, ddof=1)
     generated = np.concatenate([moving[:1], arrays["in:pred"] * std + mean])
-    coefficients, transforms = join_from_vico(generated, fixed)
+    coefficients, transforms = FaceCoefficients.from_vico(generated, fixed).deep3d()
     judge(manifest, arrays, {
         "dyn": moving, "fixed": fixed, "mean": mean, "std": std,
         "eval_coeff": coefficients, "eval_transform": transforms,

@@ -40,7 +40,7 @@ def recorded(case_folder: Any) -> tuple[dict[str, Any], dict[str, np.ndarray], d
 def found(recorded: Any) -> dict[str, Tensor]:
     _, inputs, _ = recorded
     model = model_from_deep3d({name: inputs[name] for name in inputs if name not in ("coeffs", "lm_gt")})
-    given = fm.FaceCoefficients.split(torch.from_numpy(inputs["coeffs"]))
+    given = fm.FaceParameters.split(torch.from_numpy(inputs["coeffs"]))
     center = torch.full((2,), fm.DEEP3D_PICTURE_PX / 2)
     shape, rotation = model.shape(given.identity, given.expression), fm.matrix_from_angles(given.angles)
     moved = fm.move(shape, rotation, given.translation)
@@ -81,4 +81,4 @@ def test_every_recorded_output_is_judged(recorded: Any) -> None:
 
 def test_the_257_numbers_come_back(recorded: Any) -> None:
     numbers = torch.from_numpy(recorded[1]["coeffs"])
-    assert torch.equal(fm.FaceCoefficients.split(numbers).joined(), numbers)
+    assert torch.equal(fm.FaceParameters.split(numbers).joined(), numbers)

@@ -9,7 +9,7 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from gaussian_head.errors import UserError
-from gaussian_head.geometry.coefficients import ANGLES, EXPRESSION, TRANSLATION, motion_vectors
+from gaussian_head.geometry.coefficients import ANGLES, EXPRESSION, TRANSLATION, FaceCoefficients
 from gaussian_head.media.mat import read_deep3d, read_sadtalker, write_deep3d, write_sadtalker
 
 ROWS = np.arange(4 * 257, dtype=np.float32).reshape(4, 257)
@@ -29,14 +29,14 @@ def test_deep3d_fields(tmp_path: Path) -> None:
 
 
 def test_sadtalker_fields(tmp_path: Path) -> None:
-    path, motion = tmp_path / "a.mat", motion_vectors(ROWS, TRANSFORMS)
-    write_sadtalker(path, motion, ROWS[:1])
+    path, face = tmp_path / "a.mat", FaceCoefficients.from_deep3d(ROWS, TRANSFORMS)
+    write_sadtalker(path, *face.sadtalker())
     held = loadmat(path)
     assert (held["coeff_3dmm"].shape, held["full_3dmm"].shape) == ((4, 73), (1, 257))
     parts = np.split(read_sadtalker(path)[0], [64, 67, 70], 1)
     expected = ROWS[:, EXPRESSION], ROWS[:, ANGLES], ROWS[:, TRANSLATION], TRANSFORMS[:, 2:]
     assert all(np.array_equal(*pair) for pair in zip(parts, expected, strict=True))
-    savemat(path, {"coeff_3dmm": motion_vectors(ROWS)})
+    savemat(path, {"coeff_3dmm": face.motion(crop=False)})
     generated, first = read_sadtalker(path)
     assert generated.shape == (4, 70)
     assert first is None

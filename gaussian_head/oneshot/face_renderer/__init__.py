@@ -1,0 +1,1 @@
+"""A portrait and coefficients of expression and pose become frames; one module for each renderer."""
