@@ -19,7 +19,16 @@ from cuda_ext.mesh import rasterize_mesh
 from gaussian_head.geometry.landmarks import INNER_LIPS, LEFT_EYE, MESH_POINTS, RIGHT_EYE
 from gaussian_head.oneshot.mesh.head_motion import HeadMotion
 from gaussian_head.oneshot.mesh.inner_mouth import OVERSAMPLING, InnerMouth
-from gaussian_head.oneshot.mesh.rig import BELOW_BROWS, LID_FOLDS, LOWER_LIDS, LOWER_LIP, UPPER_LIDS, UPPER_LIP, Rig
+from gaussian_head.oneshot.mesh.rig import (
+    BELOW_BROWS,
+    LID_FOLDS,
+    LOWER_LIDS,
+    LOWER_LIP,
+    UPPER_CHEEKS,
+    UPPER_LIDS,
+    UPPER_LIP,
+    Rig,
+)
 
 UPPER_SHARE = 0.28
 """Of what the lips part beyond the jaw's way, the upper lip does so much."""
@@ -180,10 +189,11 @@ class _Eye:
         size = float(np.ptp(rest[self.loop, 0]))
         self.stroke_px = max(0.04 * size, 0.8)
         self.box = _box(rest[self.loop], round(0.6 * size), width, height)
-        # The lid's skin is folded away while the eye is open; it has the colour of what lies between fold and brow.
-        skin = (rest[self.fold] + 1.6 * rest[self.below_brow]) / 2.6
+        # The lid's skin is folded away while the eye is open; it has the colour of what lies around.
+        above = (rest[self.fold] + 1.6 * rest[self.below_brow]) / 2.6
         smooth = cv2.GaussianBlur(rgb, (0, 0), 0.05 * size).astype(np.float32)
-        self.skin = np.percentile(_sample(smooth, skin), 65, axis=0)
+        above, cheek = (_sample(smooth, places) for places in (above, rest[UPPER_CHEEKS[side]]))
+        self.skin = 0.5 * (np.percentile(above, 65, axis=0) + np.median(cheek, axis=0))
         left, top, right, bottom = self.box
         inside = rgb[top:bottom, left:right].reshape(-1, 3).astype(np.float32)
         self.lash = 0.75 * np.percentile(inside, 4, axis=0) + 0.25 * 0.5 * self.skin

@@ -47,6 +47,7 @@ LOWER_LIDS = (RIGHT_EYE[1:8], LEFT_EYE[1:8])
 LID_FOLDS = (np.array([247, 30, 29, 27, 28, 56, 190]), np.array([467, 260, 259, 257, 258, 286, 414]))
 BELOW_BROWS = (np.array([113, 225, 224, 223, 222, 221, 189]), np.array([342, 445, 444, 443, 442, 441, 413]))
 """Rings above the upper lids, point by point."""
+UPPER_CHEEKS = (np.array([118, 119, 100, 101]), np.array([347, 348, 329, 330]))
 LASHES = 0.12
 """The lower lid's edge is taken this share of the eye's opening below its points: its rim belongs to the eye."""
 CHIN_POINTS = np.array([152, 148, 377, 176, 400, 199, 175, 171, 396, 200, 208, 428, 140, 369])
