@@ -37,7 +37,7 @@ NETWORK_FPS = 30
 class ChallengeOptions:
     """How a first frame is moved."""
 
-    fps: float = 30
+    fps: float | int = 30
     """Frames a second of the motion; others than 30 are re-timed."""
     overlap: int = 30
     """Frames that blocks of 90 share while one goes out and the next comes in, 0 to 45. 0: side by side, as the entry's
@@ -46,7 +46,7 @@ class ChallengeOptions:
     """What the pose network moves: the angles alone, as in the entry, or translation and crop, too."""
     window_offset_frames: int = 0
     """Frames that a window of the mel begins after its own: 0 as in training; the entry tested with -1."""
-    expression_scale: float = 1.0
+    expression_scale: float | int = 1.0
     """Factor of the expression."""
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from gaussian_head.errors import UserError
 from gaussian_head.geometry.coefficients import FaceCoefficients
 from gaussian_head.media.audio import load_audio
 from gaussian_head.media.mat import read_deep3d, read_mat, read_sadtalker
-from gaussian_head.media.time_bases import SPEECH_HZ, mel_starts, window_rows
+from gaussian_head.media.time_bases import SPEECH_HZ, Rate, mel_starts, window_rows
 from gaussian_head.media.video import probe_video
 from gaussian_head.media.wav2lip_mel import wav2lip_mel
 from gaussian_head.oneshot.audio2coeff.streams import retimed
@@ -36,7 +36,7 @@ _HELD = 256
 class Cut:
     """How windows are cut."""
 
-    fps: float
+    fps: float | int
     """Frames a second of the network; clips at another rate are re-timed."""
     frames: int
     """Of a window."""
@@ -81,7 +81,7 @@ class Window:
 class Clips:
     """The clips of a folder."""
 
-    def __init__(self, folder: Path, cut: Cut, wav_fps: float = 25.0, *, with_crop: bool = False) -> None:
+    def __init__(self, folder: Path, cut: Cut, wav_fps: float | int = 25.0, *, with_crop: bool = False) -> None:
         """Look through a folder. Coefficients are read at once, sounds when they are needed.
 
         Args:
@@ -133,7 +133,7 @@ class Clips:
         clip = self.clip(index)
         frames = len(clip.coefficients)
         start = self.cut.stride * int(rng.integers(self.cut.starts(frames)))
-        columns = mel_starts(start + self.cut.frames, self.cut.fps, self.cut.offset_frames)[start:]
+        columns = mel_starts(self.cut.frames, self.cut.fps, self.cut.offset_frames + start)
         mels = clip.mel[window_rows(columns, self.cut.columns, len(clip.mel))].swapaxes(1, 2)
         return Window(clip, clip.coefficients.take(slice(start, start + self.cut.frames)), mels)
 
@@ -151,7 +151,7 @@ class Clips:
         mel = wav2lip_mel(speech, self.cut.bands)
         return Clip(index, _at_rate(coefficients, rate, self.cut.fps), mel, self._speakers[index])
 
-    def _rate(self, path: Path) -> float:
+    def _rate(self, path: Path) -> Rate:
         video = next((found for suffix in VIDEOS if (found := path.with_suffix(suffix)).is_file()), None)
         return self._wav_fps if video is None else probe_video(video).fps
 
@@ -179,11 +179,11 @@ def _read_coefficients(path: Path, *, with_crop: bool) -> FaceCoefficients:
     return coefficients
 
 
-def _frames_at(frames: int, rate: float, fps: float) -> int:
+def _frames_at(frames: int, rate: Rate, fps: Rate) -> int:
     return frames if rate == fps else int(frames * fps / rate)
 
 
-def _at_rate(coefficients: FaceCoefficients, rate: float, fps: float) -> FaceCoefficients:
+def _at_rate(coefficients: FaceCoefficients, rate: Rate, fps: Rate) -> FaceCoefficients:
     if rate == fps:
         return coefficients
     rows = coefficients.vector() if coefficients.crop is None else coefficients.pirender()

@@ -10,6 +10,8 @@ from jaxtyping import Float, Float32
 from numpy import ndarray
 from scipy.signal import savgol_filter
 
+from gaussian_head.media.time_bases import Rate
+
 Row = Float[ndarray, "M"]
 Block = Float[ndarray, "n M"]
 SMOOTHING_FRAMES, SMOOTHING_ORDER = 13, 2
@@ -74,6 +76,7 @@ def smoothed(rows: Iterator[Row], frames: int) -> Iterator[Row]:
 
 
 def retimed(rows: Iterator[Row], source_fps: float | int, fps: float | int, frames: int) -> Iterator[Row]:
+def retimed(rows: Iterator[Row], source_fps: Rate, fps: Rate, frames: int) -> Iterator[Row]:
     """Change the frame rate by a cubic through the four nearest rows (Catmull-Rom).
 
     Args:

@@ -35,13 +35,13 @@ class _ChallengeTrainingOptions:
     """Weights to start from."""
     batch: int = 64
     """Windows of 90 frames a step."""
-    learning_rate: float = 1e-3
+    learning_rate: float | int = 1e-3
     """Of AdamW at the start; it halves every `halve_every` steps."""
     halve_every: int = 20_000
     """Steps."""
-    weight_decay: float = 0.05
+    weight_decay: float | int = 0.05
     """Of AdamW."""
-    wav_fps: float = 30.0
+    wav_fps: float | int = 30.0
     """Frames a second of coefficients without a video beside them."""
     seed: int = 0
     """Of weights and windows."""
@@ -53,7 +53,7 @@ class _ChallengeTrainingOptions:
 class ChallengeExpressionTrainingOptions(_ChallengeTrainingOptions):
     """Train the challenge entry's expression network."""
 
-    change_weight: float = 1e-3
+    change_weight: float | int = 1e-3
     """Of the distance of changes from frame to frame."""
 
     def build(self) -> ChallengeExpressionTraining:
@@ -69,9 +69,9 @@ class ChallengeExpressionTrainingOptions(_ChallengeTrainingOptions):
 class ChallengePoseTrainingOptions(_ChallengeTrainingOptions):
     """Train the challenge entry's head-pose network."""
 
-    change_weight: float = 1.0
+    change_weight: float | int = 1.0
     """Of the distance of changes from frame to frame."""
-    crop_weight: float = 1e-2
+    crop_weight: float | int = 1e-2
     """Of the crop, whose numbers are px and so a hundred times as large as the others."""
 
     def build(self) -> ChallengePoseTraining:

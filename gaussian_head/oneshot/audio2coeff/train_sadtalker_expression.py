@@ -50,17 +50,17 @@ class ExpressionTrainingOptions:
     """Of a window."""
     batch: int = 32
     """Windows a step."""
-    learning_rate: float = 2e-5
+    learning_rate: float | int = 2e-5
     """Of Adam."""
-    coefficient_weight: float = 2.0
+    coefficient_weight: float | int = 2.0
     """Of the squared error of the coefficients."""
-    landmark_weight: float = 1e-2
+    landmark_weight: float | int = 1e-2
     """Of the landmarks' squared distance, px of a picture of 224."""
-    eye_weight: float = 4.0
+    eye_weight: float | int = 4.0
     """Of how far the eyes are from where the blink wants them."""
-    reading_weight: float = 1e-2
+    reading_weight: float | int = 1e-2
     """Of the lip reader, where a program passes one."""
-    wav_fps: float = 25.0
+    wav_fps: float | int = 25.0
     """Frames a second of coefficients without a video beside them."""
     seed: int = 0
     """Of weights and windows."""

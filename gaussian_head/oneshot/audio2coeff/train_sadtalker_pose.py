@@ -36,15 +36,15 @@ class PoseTrainingOptions:
     published network. Names are the same."""
     batch: int = 64
     """Windows a step."""
-    learning_rate: float = 1e-4
+    learning_rate: float | int = 1e-4
     """Of both Adams."""
-    reconstruction_weight: float = 1.0
+    reconstruction_weight: float | int = 1.0
     """Of the squared error of a motion, summed over its 32 frames."""
-    kl_weight: float = 1.0
+    kl_weight: float | int = 1.0
     """Of the distance of latents from a standard normal distribution."""
-    gan_weight: float = 0.7
+    gan_weight: float | int = 0.7
     """Of looking real (least squares)."""
-    wav_fps: float = 25.0
+    wav_fps: float | int = 25.0
     """Frames a second of coefficients without a video beside them."""
     seed: int = 0
     """Of weights and windows."""
