@@ -128,7 +128,7 @@ class TrainingClips:
         there = {int(file.stem) for file in folder.glob("*.jpg") if file.stem.isdigit()}
         mel = wav2lip_mel(load_audio(folder / SOUND, SPEECH_HZ), padding="reflect")
         last = len(mel) - MEL_COLUMNS
-        heard = mel_starts(max(there, default=0) + FRAMES, CLIP_FPS)
+        heard = mel_starts(max(there, default=0) + FRAMES, CLIP_FPS).tolist()
 
         def usable(start: int) -> bool:
             first, final = start + min(0, self._offset), start + FRAMES - 1 + max(0, self._offset)

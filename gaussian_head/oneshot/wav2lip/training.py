@@ -326,6 +326,6 @@ def _device_of(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
 
 
-def _check_positive(*values: float) -> None:
+def _check_positive(*values: float | int) -> None:
     if min(values) <= 0:
         raise UserError(f"batch sizes, steps between judgements and learning rates must be above 0, got {min(values)}.")
