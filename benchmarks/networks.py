@@ -22,10 +22,14 @@ import tyro
 from gaussian_head.errors import configure_logging, run_command
 from gaussian_head.geometry.face_alignment import cut_aligned
 from gaussian_head.networks.bisenet import BiSeNet, class_probabilities
+from gaussian_head.networks.challenge_expression import ChallengeExpression
+from gaussian_head.networks.challenge_pose import ChallengePose
 from gaussian_head.networks.coefficient_regressor import CoefficientRegressor
 from gaussian_head.networks.easyportrait_fpn import CLASSES, EasyPortraitFpn, FaceLabeller
 from gaussian_head.networks.fan import Fan
 from gaussian_head.networks.retinaface import RetinaFace
+from gaussian_head.networks.sadtalker_expression import ExpressionNetwork
+from gaussian_head.networks.sadtalker_pose import PoseNetwork
 
 FRAME_PX = 512
 
@@ -59,6 +63,18 @@ def networks() -> dict[str, tuple[torch.nn.Module, Callable[[np.ndarray], object
         "coefficient regressor, alignment included, 224 px": (regressor, regress),
         "RetinaFace (one-shot portraits), 512 px": (retinaface, retinaface.detect),
         "FAN, 98 points of one face, 256 px": (fan, lambda frame: fan.find(frame, face)),
+    }
+    say, turn, say_30, turn_30 = (
+        network().eval() for network in (ExpressionNetwork, PoseNetwork, ChallengeExpression, ChallengePose)
+    )
+    mels, mels_30, style = torch.zeros(1, 1, 80, 16), torch.zeros(1, 90, 40, 5), torch.zeros(1, dtype=torch.int64)
+    latent, first, heard = torch.zeros(1, 64), torch.zeros(1, 6), torch.zeros(1, 32, 512)
+    first_30, driven = torch.zeros(1, 9), torch.zeros(1, 90, 264)
+    rows |= {
+        "SadTalker's expression network, a frame of sound": (say, lambda _: say(mels, latent, style[:, None])),
+        "SadTalker's pose network, 32 frames once heard": (turn, lambda _: turn.decode(latent, first, style, heard)),
+        "challenge entry's expression network, 90 frames": (say_30, lambda _: say_30(mels_30, latent)),
+        "challenge entry's pose network, 90 frames": (turn_30, lambda _: turn_30(first_30, driven)),
     }
     for side in (224, 384, 512):
         labeller = FaceLabeller(pyramid, CLASSES[8], side)

@@ -16,7 +16,7 @@ PACKAGES = ("cuda_ext", "gaussian_head", "data_utils")
 LEVELS = (
     {"cuda_ext"},
     {"gaussian_head.errors", "gaussian_head.progress"},
-    {"gaussian_head.device"},
+    {"gaussian_head.device", "gaussian_head.checkpoints"},
     {"gaussian_head.config"},
     {"gaussian_head.geometry", "gaussian_head.media", "gaussian_head.talking_head"},
     {"gaussian_head.model", "gaussian_head.data", "gaussian_head.networks"},

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from gaussian_head.errors import UserError
 
-WRAPPERS = ("state_dict", "net_recon", "params_ema")
+WRAPPERS = ("state_dict", "net_recon", "params_ema", "model", "net_G_ema")
 """Keys under which training programs keep a network's tensors beside their own things."""
 FOLDER = Path("checkpoints")
 """Where weights are put by default, relative to the working folder."""
@@ -77,6 +77,8 @@ class WeightFile:
     """Who may use it; `prepare` fetches by itself only what is for anyone."""
     url: str = ""
     """Where a program gets it, if not from `source`."""
+    part: str = ""
+    """Key of the network in a checkpoint of torch that holds several."""
     repository: str = ""
     """On the Hugging Face hub, as in `microsoft/wavlm-large`: its cache on disk is searched too, and the folder, which
     also holds the network's configuration, may be named in the file's place."""
@@ -99,12 +101,42 @@ class WeightFile:
         return f"GAUSSIAN_HEAD_{self.name.upper().replace('-', '_')}"
 
 
+def _wav2lip(name: str, file: str, unlocks: str, sha256: str) -> WeightFile:
+    return WeightFile(
+        name, file, unlocks, "non-commercial research only (trained on LRS2)",
+        "https://github.com/Rudrabha/Wav2Lip (links in its README)", sha256,
+    )  # fmt: skip
+
+
+def _sadtalker(name: str, file: str, unlocks: str) -> WeightFile:
+    return WeightFile(
+        name, file, unlocks, "Apache-2.0 (SadTalker); trained on VoxCeleb, which is for research",
+        "https://github.com/OpenTalker/SadTalker/releases (v0.0.2: a safetensors file holds all; v0.0.1: this file)",
+        aliases=("SadTalker_V0.0.2_256.safetensors", "SadTalker_V0.0.2_512.safetensors"),
+        other_sha256=("c211f5d6de003516bf1bbda9f47049a4c9c99133b1ab565c6961e5af16477bff",),
+    )  # fmt: skip
+
+
+def _challenge(name: str, file: str, unlocks: str) -> WeightFile:
+    return WeightFile(
+        name, file, unlocks, "yours: the entry's own weights were never published",
+        f"train it: python -m gaussian_head.oneshot.train {name.replace('_', '-')}",
+    )  # fmt: skip
+
+
 def _speech_encoder(name: str, repository: str, licence: str, size_mb: int) -> WeightFile:
     folder = repository.partition("/")[2]
     return WeightFile(
         name, f"{folder}/model.safetensors", f"--audio-features {name}", licence,
         f"the whole folder: hf download {repository} --local-dir {FOLDER / folder}",
         aliases=(f"{folder}/pytorch_model.bin",), size_mb=size_mb, users="anyone", repository=repository,
+    )  # fmt: skip
+
+
+def _vid2vid(name: str, file: str, unlocks: str, part: str, *aliases: str) -> WeightFile:
+    return WeightFile(
+        name, file, unlocks, "Apache-2.0 (SadTalker); trained on VoxCeleb, which is for research",
+        "https://github.com/OpenTalker/SadTalker/releases (v0.0.2-rc, older files v0.0.2)", aliases=aliases, part=part,
     )  # fmt: skip
 
 
@@ -182,6 +214,10 @@ TABLE: dict[str, WeightFile] = {
             size_mb=725, users="non-commercial",
             url="https://github.com/OpenTalker/SadTalker/releases/download/v0.0.2-rc/SadTalker_V0.0.2_256.safetensors",
         ),
+        _sadtalker("sadtalker_expression", "auido2exp_00300-model.pth", "expressions from sound (SadTalker)"),
+        _sadtalker("sadtalker_pose", "auido2pose_00140-model.pth", "head motion from sound (SadTalker)"),
+        _challenge("challenge_expression", "transformer_Epoch_00042000.bin", "expressions from sound (ViCo 2023)"),
+        _challenge("challenge_pose", "lstm_Epoch_00042000.bin", "head motion from sound (ViCo 2023)"),
         WeightFile(
             "retinaface", "detection_Resnet50_Final.pth", "one-shot: portraits cut by RetinaFace instead of MediaPipe",
             "MIT (facexlib); trained on WIDER FACE, which is for non-commercial research",
@@ -198,6 +234,16 @@ TABLE: dict[str, WeightFile] = {
             "Apache-2.0 (GFPGAN); trained on FFHQ, which is CC BY-NC-SA 4.0",
             "https://github.com/TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.4.pth",
             "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad",
+        ),
+        WeightFile(
+            "pirender", "epoch_00190_iteration_000400000_checkpoint.pt", "the face renderer pirender",
+            "no licence stated for the code or the weights; trained on VoxCeleb, which is for research",
+            "https://github.com/RenYurui/PIRender (scripts/download_weights.sh: the face folder)",
+            aliases=("face/epoch_00190_iteration_000400000_checkpoint.pt",),
+        ),
+        WeightFile(
+            "vgg19", "vgg19-dcbb9e9d.pth", "the perceptual loss vgg19 of training face renderers",
+            "BSD-3-Clause (torchvision)", "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
         ),
         WeightFile(
             "face_landmarker", "face_landmarker.task", "data_utils.process --landmarks task", "Apache-2.0 (MediaPipe)",
@@ -218,6 +264,36 @@ TABLE: dict[str, WeightFile] = {
         _speech_encoder("wavlm-base-plus", "microsoft/wavlm-base-plus", "CC BY-SA 3.0", 378),
         _speech_encoder("hubert", "facebook/hubert-large-ls960-ft", "Apache-2.0", 1262),
         _speech_encoder("wav2vec2", "facebook/wav2vec2-base-960h", "Apache-2.0", 378),
+        _vid2vid(
+            "sadtalker_256", "SadTalker_V0.0.2_256.safetensors", "the renderer vid2vid, 256 px", "generator",
+            "facevid2vid_00189-model.pth.tar",
+        ),
+        _vid2vid("sadtalker_512", "SadTalker_V0.0.2_512.safetensors", "the renderer vid2vid, 512 px", "generator"),
+        _vid2vid("sadtalker_mapping", "mapping_00229-model.pth.tar", "vid2vid of cropped faces", "mapping"),
+        _vid2vid("sadtalker_mapping_full", "mapping_00109-model.pth.tar", "vid2vid of whole pictures", "mapping"),
+        _vid2vid("facevid2vid", "facevid2vid_00189-model.pth.tar", "head poses to train vid2vid by", "he_estimator"),
+        _wav2lip(
+            "wav2lip_gan", "wav2lip_gan.pth", "python -m gaussian_head.oneshot.wav2lip; synthesize --refine wav2lip",
+            "ca9ab7b7b812c0e80a6e70a5977c545a1e8a365a6c49d5e533023c034d7ac3d8",
+        ),
+        _wav2lip(
+            "wav2lip", "wav2lip.pth", "the same as wav2lip_gan.pth: a little better in time, softer pictures",
+            "b78b681b68ad9fe6c6fb1debc6ff43ad05834a8af8a62ffc4167b7b34ef63c37",
+        ),
+        _wav2lip(
+            "wav2lip_expert", "lipsync_expert.pth", "trainings of Wav2Lip's generator (or train the expert first)",
+            "9b9936c721696446eeed353032cab242a8cf0eed8c46cde540366f6ae5493be5",
+        ),
+        _wav2lip(
+            "wav2lip_quality", "visual_quality_disc.pth", "starting Wav2Lip's GAN training where the authors ended",
+            "b3f8f6f7e954af02f2ffe0f3ea11f3259af89bff6e70933001c7c6bc8c145d96",
+        ),
+        WeightFile(
+            "s3fd_face_alignment", "s3fd-619a316812.pth", "Wav2Lip's own face detector (else MediaPipe's is used)",
+            "BSD-3-Clause (face_alignment); trained on WIDER FACE, which is for non-commercial research",
+            "https://www.adrianbulat.com/downloads/python-fan/s3fd-619a316812.pth",
+            "619a31681264d3f7f7fc7a16a42cbbe8b23f31a256f75a366e5a1bcd59b33543", aliases=("s3fd.pth",),
+        ),
     )
 }  # fmt: skip
 
@@ -271,10 +347,14 @@ def hub_snapshot(repository: str) -> Path | None:
     return folder / "snapshots" / revision.read_text().strip() if revision.is_file() else None
 
 
-def load_state_dict(path: Path) -> dict[str, Tensor]:
+def load_state_dict(path: Path, part: str = "") -> dict[str, Tensor]:
     """Read tensors by name from a .safetensors file or a checkpoint of torch; code inside is never run.
 
     A checkpoint that wraps its tensors (`{"state_dict": ...}`, see WRAPPERS) is unwrapped.
+
+    Args:
+        path: The file.
+        part: Key of the network that is meant, where a checkpoint of torch holds several.
 
     Raises:
         UserError: The file is damaged, holds objects that are no tensors, or would run code.
@@ -297,7 +377,7 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
         first = str(error).partition("\n")[0]
         raise UserError(f"{path} cannot be read as plain tensors (damaged, or none of torch): {first}") from error
     if isinstance(loaded, dict):
-        loaded = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), loaded)
+        loaded = next((loaded[key] for key in (part, *WRAPPERS) if isinstance(loaded.get(key), dict)), loaded)
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise UserError(f"{path} must map names to tensors; it holds something else.")
     _loaded.add(path.absolute())
@@ -322,12 +402,13 @@ def load_into(network: Network, path: Path, prefix: str = "") -> Network:
     Args:
         network: Any.
         path: The file.
-        prefix: Where names in the file begin with this, those tensors are meant and the prefix is cut off.
+        prefix: Where names in the file begin with this, those tensors are meant and the prefix is cut off; a checkpoint
+            of torch may keep them under that key (without the dot) instead.
 
     Raises:
         UserError: The file cannot be read, or is another network's: the first names that differ are told.
     """
-    held = load_state_dict(path)
+    held = load_state_dict(path, prefix.removesuffix("."))
     if prefix and any(name.startswith(prefix) for name in held):
         held = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
     if faults := _differences(network.state_dict(), held):
@@ -429,7 +510,7 @@ def look_at(weights: WeightFile) -> WeightState:
         elif weights.is_task:
             check_task_bundle(path)
         else:
-            load_state_dict(path)
+            load_state_dict(path, weights.part)
     except UserError as error:
         return WeightState(weights, "corrupt", path, path, str(error))
     remark = "not the published file (another sha256)" if weights.sha256 else "the published file's sha256 is not known"

@@ -11,6 +11,7 @@ from gaussian_head.errors import UserError
 from gaussian_head.media.audio import load_audio, write_wav
 from gaussian_head.media.video import (
     VideoWriter,
+    add_sound,
     probe_video,
     read_frames,
     read_frames_at,
@@ -162,3 +163,19 @@ def test_sound_is_in_time_to_the_end_of_a_long_clip(tmp_path: Path) -> None:
     heard = load_audio(tmp_path / "long.mp4", 16_000)
     assert np.argmax(np.abs(heard) > 0.3) / 16_000 == pytest.approx(59.5, abs=0.01)
     assert len(heard) / 16_000 == pytest.approx(60, abs=0.04)
+
+
+def test_another_sound_leaves_the_pictures_as_they_are_coded(tmp_path: Path) -> None:
+    path = write_numbered(tmp_path / "x.mp4", 30, 45)
+    sound = np.zeros(3 * 16_000, np.float32)  # longer than the picture
+    sound[16_000:16_160] = 0.8
+    write_wav(tmp_path / "click.wav", sound, 16_000)
+    add_sound(path, tmp_path / "click.wav", tmp_path / "out/y.mp4")
+    pairs = zip(read_frames(path), read_frames(tmp_path / "out/y.mp4"), strict=True)
+    assert all(a[0] == b[0] and np.array_equal(a[1], b[1]) for a, b in pairs)
+    heard = load_audio(tmp_path / "out/y.mp4", 16_000)
+    assert np.argmax(np.abs(heard) > 0.3) / 16_000 == pytest.approx(1, abs=0.01)
+    assert len(heard) / 16_000 == pytest.approx(1.5, abs=0.04)
+    with pytest.raises(UserError, match="no sound"):
+        add_sound(path, path, tmp_path / "out/y.mp4")
+    assert [item.name for item in (tmp_path / "out").iterdir()] == ["y.mp4"]
