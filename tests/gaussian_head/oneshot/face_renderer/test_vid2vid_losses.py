@@ -128,7 +128,7 @@ def test_small_networks_learn_a_motion_together() -> None:
     """A blob that wanders: from one picture and the other's own motion the other is drawn."""
     torch.manual_seed(5)
     places = torch.tensor([[-0.4, -0.3], [0.3, -0.2], [0.4, 0.3], [-0.3, 0.4]])
-    clip = blobs(places[:, None].expand(-1, 3, -1), 64) * torch.tensor([0.9, 0.6, 0.3])[:, None, None]
+    clip = blobs(places[:, None].expand(-1, 3, -1), 32) * torch.tensor([0.9, 0.6, 0.3])[:, None, None]
     keypoints, generator, estimator = KeypointDetector(SMALL), Generator(SMALL), HeadPoseEstimator(SMALL)
     parameters = [p for network in (keypoints, generator, estimator) for p in network.parameters()]
     optimizer = torch.optim.Adam(parameters, 2e-3)
