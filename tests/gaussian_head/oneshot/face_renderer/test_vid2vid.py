@@ -69,8 +69,7 @@ def test_it_is_a_face_renderer_of_either_width(networks: tuple) -> None:
 
 def test_frames_do_not_depend_on_the_batch(networks: tuple) -> None:
     one = np.int64(frames(networks, batch=1))
-    for batch in (3, 16):
-        assert np.abs(one - frames(networks, batch=batch)).max() <= 1
+    assert np.abs(one - frames(networks, batch=5)).max() <= 1
 
 
 def test_the_source_is_read_once_and_nothing_is_overwritten(networks: tuple) -> None:
@@ -234,7 +233,7 @@ def test_both_published_forms_load(networks: tuple, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"another network than MappingNet: first\.0\.weight is \[64, 70, 7\], not"):
         load_vid2vid(crop=True, given=safe, mapping=mapped, size=SMALL)
     with pytest.raises(UserError, match="holds another network than Generator"):
-        load_vid2vid(given=safe, mapping=mapped, size=replace(SMALL, picture=8))
+        load_vid2vid(given=safe, mapping=mapped, size=replace(SMALL, picture=16))
 
 
 def test_missing_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,14 +108,14 @@ def test_discriminator_learns_and_matching_ignores_the_real_side() -> None:
     assert seen[1][0].shape[2] < seen[0][0].shape[2]
     optimizer = torch.optim.Adam(judge.parameters(), 2e-3)
     before = None
-    for _ in range(40):
+    for _ in range(25):
         loss = discriminator_hinge_loss(judge(real), judge(made))
         before = loss.item() if before is None else before
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert before == pytest.approx(2, abs=0.5)
-    assert loss < 0.7 * before
+    assert loss < 0.8 * before
     assert generator_hinge_loss(judge(real)) < generator_hinge_loss(judge(made))
     assert feature_matching_loss(judge(real), judge(real)).item() < feature_matching_loss(judge(real), judge(made))
     left, right = real.clone().requires_grad_(), made.clone().requires_grad_()
@@ -127,14 +127,14 @@ def test_discriminator_learns_and_matching_ignores_the_real_side() -> None:
 def test_small_networks_learn_a_motion_together() -> None:
     """A blob that wanders: from one picture and the other's own motion the other is drawn."""
     torch.manual_seed(5)
-    places = torch.tensor([[-0.4, -0.3], [0.3, -0.2], [0.4, 0.3], [-0.3, 0.4]])
+    places = torch.tensor([[-0.4, -0.3], [0.3, 0.2]])
     clip = blobs(places[:, None].expand(-1, 3, -1), 32) * torch.tensor([0.9, 0.6, 0.3])[:, None, None]
     keypoints, generator, estimator = KeypointDetector(SMALL), Generator(SMALL), HeadPoseEstimator(SMALL)
     parameters = [p for network in (keypoints, generator, estimator) for p in network.parameters()]
     optimizer = torch.optim.Adam(parameters, 2e-3)
     losses = []
-    for _ in range(40):
-        source, target = clip[:1].expand(4, -1, -1, -1), clip
+    for _ in range(25):
+        source, target = clip[:1].expand(2, -1, -1, -1), clip
         canonical = keypoints(source)
         before, after = (move_points(canonical, estimator(p), vertical_only=False) for p in (source, target))
         drawn = generator(source, before, after)
