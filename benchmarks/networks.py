@@ -30,6 +30,10 @@ from gaussian_head.networks.fan import Fan
 from gaussian_head.networks.retinaface import RetinaFace
 from gaussian_head.networks.sadtalker_expression import ExpressionNetwork
 from gaussian_head.networks.sadtalker_pose import PoseNetwork
+from gaussian_head.networks.vid2vid_generator import Generator
+from gaussian_head.networks.vid2vid_keypoints import KeypointDetector
+from gaussian_head.networks.vid2vid_motion import MappingNet
+from gaussian_head.oneshot.face_renderer.vid2vid import Vid2VidRenderer
 
 FRAME_PX = 512
 
@@ -79,7 +83,18 @@ def networks() -> dict[str, tuple[torch.nn.Module, Callable[[np.ndarray], object
     for side in (224, 384, 512):
         labeller = FaceLabeller(pyramid, CLASSES[8], side)
         rows[f"EasyPortrait FPN (`--teeth easyportrait`), {side} px"] = (pyramid, labeller.label)
+    rows["face-vid2vid, a frame of 256 px, the portrait already read"] = _vid2vid()
     return rows
+
+
+def _vid2vid() -> tuple[torch.nn.Module, Callable[[np.ndarray], object]]:
+    """Return the renderer's networks, and how one frame is drawn of a portrait that was read before."""
+    parts = KeypointDetector(), Generator(), MappingNet()
+    renderer = Vid2VidRenderer(*parts, 256)
+    random = np.random.default_rng(0)
+    first, window = (random.normal(0, 0.3, shape).astype(np.float32) for shape in ((70,), (1, 70, 27)))
+    look = renderer.look_at(torch.rand(1, 3, 256, 256), first)
+    return torch.nn.ModuleList(parts), lambda _: renderer.draw(look, window)
 
 
 @torch.inference_mode()
