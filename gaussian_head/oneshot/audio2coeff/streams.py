@@ -75,7 +75,6 @@ def smoothed(rows: Iterator[Row], frames: int) -> Iterator[Row]:
             held, start, done = held[-2 * reach :], seen - 2 * reach, end
 
 
-def retimed(rows: Iterator[Row], source_fps: float | int, fps: float | int, frames: int) -> Iterator[Row]:
 def retimed(rows: Iterator[Row], source_fps: Rate, fps: Rate, frames: int) -> Iterator[Row]:
     """Change the frame rate by a cubic through the four nearest rows (Catmull-Rom).
 

@@ -109,7 +109,9 @@ class PIRenderTask(Task):
             "generator": generator.to(self._device).train(),
             "average": average.to(self._device).eval().requires_grad_(requires_grad=False),
         }
-        self.optimizers = {"generator": Adam(generator.parameters(), options.learning_rate, betas=(0.5, 0.999), fused=True)}
+        self.optimizers = {
+            "generator": Adam(generator.parameters(), options.learning_rate, betas=(0.5, 0.999), fused=True)
+        }
 
     def batch(self, step: int, rank: int) -> PairBatch:
         """Draw pairs of frames; see `Task`."""

@@ -46,7 +46,9 @@ def driven_error(task: PIRenderTask) -> tuple[float, float]:
     renderer.side_px = SIDE
     motion = task.clips.clips[0].motion
     drawn = np.stack(list(renderer.animate(frames[0], motion[0], motion)))
-    return (to_network(drawn) - to_network(frames)).abs().mean(), (to_network(frames[:1]) - to_network(frames)).abs().mean()
+    return (to_network(drawn) - to_network(frames)).abs().mean(), (
+        to_network(frames[:1]) - to_network(frames)
+    ).abs().mean()
 
 
 def test_pirender_learns_a_clip_by_heart(folder: Path, tmp_path: Path) -> None:
