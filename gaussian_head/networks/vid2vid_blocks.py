@@ -55,6 +55,11 @@ class Vid2VidSize:
 
 
 PUBLISHED = Vid2VidSize()
+SMALL = Vid2VidSize(
+    points=6, depth=4, width=4, widest=32, halvings=3, picture=8, volume=8, residuals=1, squeezed=2, middle=1,
+    modulation=16, descriptor=64, estimator=4,
+)  # fmt: skip
+"""For pictures of 64 px on a CPU."""
 
 
 class Block(nn.Module):

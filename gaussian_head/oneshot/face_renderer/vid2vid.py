@@ -34,7 +34,7 @@ class Vid2VidOptions:
 
     batch: int = 2
     """Frames drawn at once: memory grows with it, the result does not depend on it."""
-    expression_scale: float = 1.0
+    expression_scale: float | int = 1
     """What expressions are multiplied by; the portrait's own is not."""
     still: bool = False
     """The head stays as in the portrait; only the expression moves."""
