@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drawn_talker import draw_person, find_skin, openness, speech_of, write_person
+from drawn_talker import draw_person, find_skin, speech_of, write_person
 from torch.utils.tensorboard import SummaryWriter
 
 from gaussian_head.errors import UserError
@@ -44,10 +44,11 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("clips")
     for clip in range(3):
         folder = root / "speaker" / f"{clip}"
-        for k, opened in enumerate(openness(FRAMES + 7 * clip, 25)[7 * clip :]):
+        opened = np.random.default_rng(clip).choice([0.0, 0.5, 1.0], FRAMES // 3).repeat(3)  # no two moments are alike
+        for k in range(FRAMES):
             if (clip, k) != (1, 20):
-                write_jpeg(folder / f"{k}.jpg", draw_person(0, opened)[26:90, 31:79])
-        write_wav(folder / "audio.wav", speech_of(FRAMES + 7 * clip, 25)[7 * clip * 640 :], SPEECH_HZ)
+                write_jpeg(folder / f"{k}.jpg", draw_person(0, opened[k])[26:90, 31:79])
+        write_wav(folder / "audio.wav", speech_of(FRAMES, 25, opened), SPEECH_HZ)
     write_wav(root / ".killed.1" / "audio.wav", speech_of(5, 25), SPEECH_HZ)
     return root
 
