@@ -24,6 +24,8 @@ from gaussian_head.geometry.face_alignment import cut_aligned
 from gaussian_head.networks.bisenet import BiSeNet, class_probabilities
 from gaussian_head.networks.coefficient_regressor import CoefficientRegressor
 from gaussian_head.networks.easyportrait_fpn import CLASSES, EasyPortraitFpn, FaceLabeller
+from gaussian_head.networks.wav2lip import Wav2Lip
+from gaussian_head.oneshot.wav2lip.lip_sync import LipPainter, LipSyncConfig
 
 FRAME_PX = 512
 
@@ -54,6 +56,13 @@ def networks() -> dict[str, tuple[torch.nn.Module, Callable[[np.ndarray], object
         "BiSeNet (`--parser bisenet`), 512 px": (bisenet, lambda frame: class_probabilities(bisenet, frame)),
         "coefficient regressor, alignment included, 224 px": (regressor, regress),
     }
+    wav2lip = Wav2Lip().eval()
+
+    def draw_lips(frame: np.ndarray) -> np.ndarray:
+        painter = LipPainter(wav2lip, lambda pictures: [], LipSyncConfig(box=(128, 448, 144, 368)))
+        return next(painter.refine([frame], 1, 25, np.zeros(640, np.float32)))
+
+    rows["Wav2Lip (`oneshot.wav2lip`), mel and paste included, 96 px"] = wav2lip, draw_lips
     for side in (224, 384, 512):
         labeller = FaceLabeller(pyramid, CLASSES[8], side)
         rows[f"EasyPortrait FPN (`--teeth easyportrait`), {side} px"] = (pyramid, labeller.label)
