@@ -26,6 +26,8 @@ from gaussian_head.networks.coefficient_regressor import CoefficientRegressor
 from gaussian_head.networks.easyportrait_fpn import CLASSES, EasyPortraitFpn, FaceLabeller
 from gaussian_head.networks.fan import Fan
 from gaussian_head.networks.retinaface import RetinaFace
+from gaussian_head.networks.wav2lip import Wav2Lip
+from gaussian_head.oneshot.wav2lip.lip_sync import LipPainter, LipSyncConfig
 
 FRAME_PX = 512
 
@@ -60,6 +62,13 @@ def networks() -> dict[str, tuple[torch.nn.Module, Callable[[np.ndarray], object
         "RetinaFace (one-shot portraits), 512 px": (retinaface, retinaface.detect),
         "FAN, 98 points of one face, 256 px": (fan, lambda frame: fan.find(frame, face)),
     }
+    wav2lip = Wav2Lip().eval()
+
+    def draw_lips(frame: np.ndarray) -> np.ndarray:
+        painter = LipPainter(wav2lip, lambda pictures: [], LipSyncConfig(box=(128, 448, 144, 368)))
+        return next(painter.refine([frame], 1, 25, np.zeros(640, np.float32)))
+
+    rows["Wav2Lip (`oneshot.wav2lip`), mel and paste included, 96 px"] = wav2lip, draw_lips
     for side in (224, 384, 512):
         labeller = FaceLabeller(pyramid, CLASSES[8], side)
         rows[f"EasyPortrait FPN (`--teeth easyportrait`), {side} px"] = (pyramid, labeller.label)
