@@ -57,9 +57,7 @@ def open_mesh(options: PipelineOptions) -> TalkingHead:
 
 PIPELINES: dict[str, Pipeline] = {
     "mesh": Pipeline(
-        "built-in baseline: the portrait as a mesh, moved by a small network trained on procedural voices",
-        (),
-        open_mesh,
+        "built-in baseline: the portrait as a mesh, moved by a small network trained on procedural voices", (), open_mesh
     ),
 }
 """By name, the best first."""

@@ -68,7 +68,6 @@ class RunOptions(FitConfig):
 
 def parse(arguments: list[str] | None = None) -> tuple[TaskOptions, RunOptions]:
     """Read a command line: a task of TASKS, its options and the run's."""
-
     commands = {name: _command(kind) for name, kind in TASKS.items()}
     found = tyro.extras.subcommand_cli_from_dict(commands, description=__doc__, args=arguments)
     return found.task, found.run

@@ -196,9 +196,7 @@ class _Plate:
 def _movements(p: Float[ndarray, "478 3"]) -> dict[str, tuple[Bool[ndarray, "478"], Float[ndarray, "478 3"]]]:
     """Return, for each of BASES, which points are pinned and where they go (face axes, face heights)."""
     mouth = _Mouth(p)
-    moves = {
-        name: mouth.move(name) for name in ("close", "jaw", "upper_lip", "lower_lip", "width", "protrusion", "tuck")
-    }
+    moves = {name: mouth.move(name) for name in ("close", "jaw", "upper_lip", "lower_lip", "width", "protrusion", "tuck")}
     for side, name in enumerate(("blink_right", "blink_left")):
         moves[name] = _blink(p, side)
     pinned, way = _still(p, np.concatenate([RIGHT_EYE, LEFT_EYE, NOSE_BASE])), np.zeros((MESH_POINTS, 3))

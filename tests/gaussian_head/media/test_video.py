@@ -180,6 +180,8 @@ def test_another_sound_leaves_the_pictures_as_they_are_coded(tmp_path: Path) -> 
     with pytest.raises(UserError, match="no sound"):
         add_sound(path, path, tmp_path / "out/y.mp4")
     assert [item.name for item in (tmp_path / "out").iterdir()] == ["y.mp4"]
+
+
 def write_with_key_frames(path: Path, fps: int, frames: int, every: int) -> Path:
     """An H.264 video that can be entered at each `every`-th frame, with frames in between that look both ways."""
     import av
