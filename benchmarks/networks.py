@@ -34,6 +34,8 @@ from gaussian_head.networks.vid2vid_generator import Generator
 from gaussian_head.networks.vid2vid_keypoints import KeypointDetector
 from gaussian_head.networks.vid2vid_motion import MappingNet
 from gaussian_head.oneshot.face_renderer.vid2vid import Vid2VidRenderer
+from gaussian_head.networks.wav2lip import Wav2Lip
+from gaussian_head.oneshot.wav2lip.lip_sync import LipPainter, LipSyncConfig
 
 FRAME_PX = 512
 
@@ -80,6 +82,13 @@ def networks() -> dict[str, tuple[torch.nn.Module, Callable[[np.ndarray], object
         "challenge entry's expression network, 90 frames": (say_30, lambda _: say_30(mels_30, latent)),
         "challenge entry's pose network, 90 frames": (turn_30, lambda _: turn_30(first_30, driven)),
     }
+    wav2lip = Wav2Lip().eval()
+
+    def draw_lips(frame: np.ndarray) -> np.ndarray:
+        painter = LipPainter(wav2lip, lambda pictures: [], LipSyncConfig(box=(128, 448, 144, 368)))
+        return next(painter.refine([frame], 1, 25, np.zeros(640, np.float32)))
+
+    rows["Wav2Lip (`oneshot.wav2lip`), mel and paste included, 96 px"] = wav2lip, draw_lips
     for side in (224, 384, 512):
         labeller = FaceLabeller(pyramid, CLASSES[8], side)
         rows[f"EasyPortrait FPN (`--teeth easyportrait`), {side} px"] = (pyramid, labeller.label)

@@ -42,7 +42,11 @@ class QualityDiscriminator(nn.Module):
         Returns:
             Probabilities that they were filmed, of all first frames first (T x B).
         """
-        return self.binary_pred(self.features(clips)).flatten(1)
+        return self.logits(clips).sigmoid()
+
+    def logits(self, clips: Float[Tensor, "B 3 T 96 96"]) -> Float[Tensor, "N 1"]:
+        """Return what `forward` puts through a sigmoid: losses of it keep their gradients when it is sure."""
+        return self.binary_pred[0](self.features(clips)).flatten(1)
 
     def features(self, clips: Float[Tensor, "B 3 T 96 96"]) -> Float[Tensor, "N F 1 1"]:
         """Return what the judgement is made of."""

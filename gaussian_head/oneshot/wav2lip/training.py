@@ -291,8 +291,8 @@ class LipsGanTask(LipsTask):
         return losses | {"discriminator_filmed": filmed.detach(), "discriminator_drawn": drawn.detach()}
 
     def _believed(self, clips: Float[Tensor, "B 3 5 96 96"], wanted: float) -> Tensor:
-        probability = self._quality(clips)
-        return F.binary_cross_entropy(probability, torch.full_like(probability, wanted))
+        logits = self._quality.logits(clips)
+        return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, wanted))
 
 
 class Stage(nn.Module):

@@ -15,6 +15,7 @@ from gaussian_head.media.video import (
     probe_video,
     read_frames,
     read_frames_at,
+    read_frames_backwards,
     resampled_frame_count,
     sample_frames,
 )
@@ -179,3 +180,34 @@ def test_another_sound_leaves_the_pictures_as_they_are_coded(tmp_path: Path) -> 
     with pytest.raises(UserError, match="no sound"):
         add_sound(path, path, tmp_path / "out/y.mp4")
     assert [item.name for item in (tmp_path / "out").iterdir()] == ["y.mp4"]
+
+
+def write_with_key_frames(path: Path, fps: int, frames: int, every: int) -> Path:
+    """An H.264 video that can be entered at each `every`-th frame, with frames in between that look both ways."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.options = {"crf": "4", "g": str(every), "bf": "2", "sc_threshold": "0"}
+        for number in range(frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(number), format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("every", [7, 250])
+@pytest.mark.parametrize("fps", [30, 25, 47])
+def test_reading_from_the_middle_and_backwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, fps: int
+) -> None:
+    path = write_with_key_frames(tmp_path / "v.mp4", 30, 50, every)
+    whole = [number_of(rgb) for rgb in read_frames_at(path, fps)]
+    assert len(whole) == round(50 / 30 * fps)
+    assert sorted(whole) == whole
+    for first in (0, 1, 6, 13, 29, len(whole) - 1):
+        assert [number_of(rgb) for rgb in read_frames_at(path, fps, first)] == whole[first:]
+    assert next(read_frames_at(path, fps, len(whole)), None) is None
+    monkeypatch.setattr("gaussian_head.media.video.BACKWARDS_BYTES", 9 * 64 * 48 * 3)
+    for last in (len(whole) - 1, 17, 0):
+        assert [number_of(rgb) for rgb in read_frames_backwards(path, fps, last)] == whole[last::-1]

@@ -38,10 +38,10 @@ def draw_person(frame: int, opened: float, *, shown: bool = True) -> ndarray:
     return picture
 
 
-def speech_of(frames: int, fps: float) -> ndarray:
+def speech_of(frames: int, fps: float, opened: ndarray | None = None) -> ndarray:
     """A hum as loud as the mouth is open."""
     t = np.arange(round(frames / fps * SPEECH_HZ)) / SPEECH_HZ
-    loud = np.interp(t, np.arange(frames) / fps, openness(frames, fps))
+    loud = np.interp(t, np.arange(frames) / fps, openness(frames, fps) if opened is None else opened)
     return (0.4 * loud * np.sign(np.sin(2 * np.pi * 150 * t))).astype(np.float32)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drawn_talker import draw_person, find_skin, openness, speech_of, write_person
+from drawn_talker import draw_person, find_skin, speech_of, write_person
 from torch.utils.tensorboard import SummaryWriter
 
 from gaussian_head.errors import UserError
@@ -19,7 +19,7 @@ from gaussian_head.media.image import read_rgb, write_jpeg
 from gaussian_head.media.time_bases import SPEECH_HZ
 from gaussian_head.media.wav2lip_mel import wav2lip_mel
 from gaussian_head.networks.wav2lip import Wav2Lip
-from gaussian_head.networks.wav2lip_expert import SyncExpert
+from gaussian_head.networks.wav2lip_expert import SyncExpert, agreement, sync_loss
 from gaussian_head.networks.wav2lip_quality import QualityDiscriminator
 from gaussian_head.oneshot.fitting import FitConfig, fit, load_trained
 from gaussian_head.oneshot.wav2lip import prepare as preparing
@@ -44,10 +44,11 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("clips")
     for clip in range(3):
         folder = root / "speaker" / f"{clip}"
-        for k, opened in enumerate(openness(FRAMES + 7 * clip, 25)[7 * clip :]):
+        opened = np.random.default_rng(clip).choice([0.0, 0.5, 1.0], FRAMES // 3).repeat(3)  # no two moments are alike
+        for k in range(FRAMES):
             if (clip, k) != (1, 20):
-                write_jpeg(folder / f"{k}.jpg", draw_person(0, opened)[26:90, 31:79])
-        write_wav(folder / "audio.wav", speech_of(FRAMES + 7 * clip, 25)[7 * clip * 640 :], SPEECH_HZ)
+                write_jpeg(folder / f"{k}.jpg", draw_person(0, opened[k])[26:90, 31:79])
+        write_wav(folder / "audio.wav", speech_of(FRAMES, 25, opened), SPEECH_HZ)
     write_wav(root / ".killed.1" / "audio.wav", speech_of(5, 25), SPEECH_HZ)
     return root
 
@@ -68,7 +69,7 @@ def test_windows_are_of_one_moment_and_cross_no_hole(clips: Path) -> None:
         read_rgb(folder / f"{k}.jpg").astype(float).mean() if k != 20 else np.nan for k in range(FRAMES)
     ])  # fmt: skip
     starts = []
-    batch = data.lips_batch(np.random.default_rng(1), 24)
+    batch = data.lips_batch(np.random.default_rng(1), 14)
     for heard, speech, faces, truth in zip(batch.heard, batch.speech, batch.faces, batch.truth, strict=True):
         (start,) = [k for k in range(FRAMES) if np.array_equal(mel[int(80 * k / 25) :][:16].T, speech[0].numpy())]
         starts.append(start)
@@ -81,7 +82,7 @@ def test_windows_are_of_one_moment_and_cross_no_hole(clips: Path) -> None:
         assert not faces[:3, :, 48:].any()
         assert torch.equal(faces[:3, :, :48], truth[:, :, :48])
         assert not torch.equal(faces[3:], truth)
-    assert len(set(starts)) > 10
+    assert len(set(starts)) > 7
     early = TrainingClips([folder], offset_frames=-1).lips_batch(np.random.default_rng(1), 8)
     for heard in early.heard:
         assert any(np.array_equal(mel[int(80 * k / 25) :][:16].T, heard[1, 0].numpy()) for k in range(FRAMES))
@@ -89,16 +90,16 @@ def test_windows_are_of_one_moment_and_cross_no_hole(clips: Path) -> None:
 
 def test_half_of_the_experts_windows_do_not_belong_together(clips: Path) -> None:
     data = TrainingClips(find_clips(clips)[0])
-    batch = data.expert_batch(np.random.default_rng(0), 200)
-    assert 70 < batch.together.sum() < 130
-    again = data.expert_batch(np.random.default_rng(0), 200)
+    batch = data.expert_batch(np.random.default_rng(0), 60)
+    assert 18 < batch.together.sum() < 42
+    again = data.expert_batch(np.random.default_rng(0), 60)
     assert torch.equal(batch.clips, again.clips)
     assert torch.equal(batch.speech, again.speech)
 
 
 def expert_task(clips: Path, **options: object) -> ExpertTask:
     torch.manual_seed(0)
-    config = ExpertConfig(data=clips, batch_size=8, judged_batches=2, device="cpu", learning_rate=1e-3, **options)
+    config = ExpertConfig(data=clips, batch_size=8, judged_batches=2, device="cpu", learning_rate=3e-3, **options)
     return ExpertTask(config, SyncExpert(width=4))
 
 
@@ -127,9 +128,21 @@ def test_batches_depend_on_seed_rank_and_step_alone(clips: Path) -> None:
 
 
 def test_the_expert_learns(clips: Path) -> None:
-    losses = run(expert_task(clips), 60)["sync"]
-    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5])
-    assert np.mean(losses[-10:]) < 0.68  # knowing nothing, 0.69 is the best
+    task = expert_task(clips)
+    shown = TrainingClips(find_clips(clips)[0]).expert_batch(np.random.default_rng(7), 40)
+
+    @torch.no_grad()
+    def judge() -> tuple[float, float]:
+        cosine = agreement(task.networks["expert"].train(), shown.speech, shown.clips)
+        fits = shown.together > 0.5
+        return sync_loss(cosine, shown.together).item(), (cosine[fits].mean() - cosine[~fits].mean()).item()
+
+    before, _ = judge()
+    run(task, 25)
+    after, margin = judge()
+    assert after < 0.85 * before
+    assert after < 0.66  # knowing nothing, 0.69 is the best
+    assert margin > 0.1
 
 
 class Believer(SyncExpert):
@@ -145,7 +158,7 @@ class Believer(SyncExpert):
 
 
 def lips_options(clips: Path, **options: object) -> dict:
-    given = {"batch_size": 2, "judged_batches": 1, "device": "cpu", "learning_rate": 3e-3, "judge_every": 4}
+    given = {"batch_size": 1, "judged_batches": 1, "device": "cpu", "learning_rate": 1e-2, "judge_every": 4}
     return given | {"data": clips} | options
 
 
@@ -154,14 +167,14 @@ def test_the_generator_learns_and_then_listens_to_the_expert(clips: Path) -> Non
     expert = Believer(width=1)
     expert.cosine = 0.3  # a loss of 1.2
     task = LipsTask(LipsConfig(**lips_options(clips)), Wav2Lip(width=2), expert)
-    losses = run(task, 24)
+    losses = run(task, 12)
     assert set(losses) == {"l1"}
-    assert np.mean(losses["l1"][-4:]) < 0.6 * np.mean(losses["l1"][:2])
+    assert np.mean(losses["l1"][-3:]) < 0.8 * np.mean(losses["l1"][:2])
     expert.cosine = 0.5  # a loss of 0.69
-    losses = run(task, 5, first=24)
-    assert len(losses["sync"]) == 5
+    losses = run(task, 2, first=12)
+    assert len(losses["sync"]) == 2
     np.testing.assert_allclose(losses["sync"], -np.log(0.5), rtol=1e-4)
-    drawn, batch = torch.rand(2, 3, 5, 96, 96), task.batch(0, 0)
+    drawn, batch = torch.rand(1, 3, 5, 96, 96), task.batch(0, 0)
     total, parts = task._mixed(drawn, batch, {"more": (0.2, torch.tensor(3.0))})
     assert total.item() == pytest.approx(0.79 * parts["l1"].item() + 0.01 * parts["sync"].item() + 0.2 * 3, rel=1e-5)
 
@@ -169,13 +182,13 @@ def test_the_generator_learns_and_then_listens_to_the_expert(clips: Path) -> Non
 def test_both_learn_in_the_gan_training_and_go_on_after_a_stop(clips: Path, tmp_path: Path) -> None:
     def task() -> LipsGanTask:
         torch.manual_seed(0)
-        config = LipsGanConfig(**lips_options(clips, learning_rate=2e-3))
+        config = LipsGanConfig(**lips_options(clips, learning_rate=4e-3))
         assert (config.sync_weight, config.quality_weight) == (0.03, 0.07)
         return LipsGanTask(config, Wav2Lip(width=2), Believer(width=1), QualityDiscriminator(width=2))
 
-    losses = run(task(), 16)
+    losses = run(task(), 8)
     assert set(losses) == {"l1", "quality", "sync", "discriminator_filmed", "discriminator_drawn"}
-    assert np.mean(losses["l1"][-4:]) < 0.8 * np.mean(losses["l1"][:2])
+    assert np.mean(losses["l1"][-2:]) < 0.95 * np.mean(losses["l1"][:2])
     judged = np.add(losses["discriminator_filmed"], losses["discriminator_drawn"])
     assert judged[-1] < judged[0]
     for folder, stops in (("straight", [4]), ("stopped", [2, 4])):
