@@ -24,6 +24,8 @@ from gaussian_head.geometry.face_alignment import cut_aligned
 from gaussian_head.networks.bisenet import BiSeNet, class_probabilities
 from gaussian_head.networks.coefficient_regressor import CoefficientRegressor
 from gaussian_head.networks.easyportrait_fpn import CLASSES, EasyPortraitFpn, FaceLabeller
+from gaussian_head.networks.pirender import PIRenderGenerator
+from gaussian_head.oneshot.face_renderer.pirender import PIRenderRenderer
 
 FRAME_PX = 512
 
@@ -54,6 +56,14 @@ def networks() -> dict[str, tuple[torch.nn.Module, Callable[[np.ndarray], object
         "BiSeNet (`--parser bisenet`), 512 px": (bisenet, lambda frame: class_probabilities(bisenet, frame)),
         "coefficient regressor, alignment included, 224 px": (regressor, regress),
     }
+    renderer = PIRenderRenderer(PIRenderGenerator(), batch=1)
+    motion = np.zeros((1, 73), np.float32)
+
+    def render(frame: np.ndarray) -> list[np.ndarray]:
+        portrait = np.ascontiguousarray(frame[: renderer.side_px, : renderer.side_px])
+        return list(renderer.animate(portrait, motion[0], motion))
+
+    rows["PIRender, portrait included, 256 px"] = (renderer.network, render)
     for side in (224, 384, 512):
         labeller = FaceLabeller(pyramid, CLASSES[8], side)
         rows[f"EasyPortrait FPN (`--teeth easyportrait`), {side} px"] = (pyramid, labeller.label)
