@@ -24,8 +24,12 @@ from gaussian_head.geometry.face_alignment import cut_aligned
 from gaussian_head.networks.bisenet import BiSeNet, class_probabilities
 from gaussian_head.networks.coefficient_regressor import CoefficientRegressor
 from gaussian_head.networks.easyportrait_fpn import CLASSES, EasyPortraitFpn, FaceLabeller
+from gaussian_head.networks.fan import Fan
 from gaussian_head.networks.pirender import PIRenderGenerator
+from gaussian_head.networks.retinaface import RetinaFace
+from gaussian_head.networks.wav2lip import Wav2Lip
 from gaussian_head.oneshot.face_renderer.pirender import PIRenderRenderer
+from gaussian_head.oneshot.wav2lip.lip_sync import LipPainter, LipSyncConfig
 
 FRAME_PX = 512
 
@@ -47,6 +51,8 @@ class NetworkOptions:
 def networks() -> dict[str, tuple[torch.nn.Module, Callable[[np.ndarray], object]]]:
     """Return each network with what it does to a frame, from the frame's bytes to the answer at the frame's size."""
     bisenet, regressor, pyramid = (network().eval() for network in (BiSeNet, CoefficientRegressor, EasyPortraitFpn))
+    retinaface, fan = RetinaFace().eval(), Fan().eval()
+    face = np.array([FRAME_PX, FRAME_PX, 3 * FRAME_PX, 3 * FRAME_PX]) / 4
 
     def regress(frame: np.ndarray) -> torch.Tensor:
         face = cut_aligned(frame, np.array([FRAME_PX, FRAME_PX, 0.45, FRAME_PX / 2, FRAME_PX / 2]))
@@ -55,6 +61,8 @@ def networks() -> dict[str, tuple[torch.nn.Module, Callable[[np.ndarray], object
     rows = {
         "BiSeNet (`--parser bisenet`), 512 px": (bisenet, lambda frame: class_probabilities(bisenet, frame)),
         "coefficient regressor, alignment included, 224 px": (regressor, regress),
+        "RetinaFace (one-shot portraits), 512 px": (retinaface, retinaface.detect),
+        "FAN, 98 points of one face, 256 px": (fan, lambda frame: fan.find(frame, face)),
     }
     renderer = PIRenderRenderer(PIRenderGenerator(), batch=1)
     motion = np.zeros((1, 73), np.float32)
@@ -64,6 +72,13 @@ def networks() -> dict[str, tuple[torch.nn.Module, Callable[[np.ndarray], object
         return list(renderer.animate(portrait, motion[0], motion))
 
     rows["PIRender, portrait included, 256 px"] = (renderer.network, render)
+    wav2lip = Wav2Lip().eval()
+
+    def draw_lips(frame: np.ndarray) -> np.ndarray:
+        painter = LipPainter(wav2lip, lambda pictures: [], LipSyncConfig(box=(128, 448, 144, 368)))
+        return next(painter.refine([frame], 1, 25, np.zeros(640, np.float32)))
+
+    rows["Wav2Lip (`oneshot.wav2lip`), mel and paste included, 96 px"] = wav2lip, draw_lips
     for side in (224, 384, 512):
         labeller = FaceLabeller(pyramid, CLASSES[8], side)
         rows[f"EasyPortrait FPN (`--teeth easyportrait`), {side} px"] = (pyramid, labeller.label)

@@ -36,20 +36,19 @@ class Convolution(nn.Module):
         return (y + x if self.residual else y).relu()
 
 
-def speech_encoder() -> nn.Sequential:
-    """Return the network from mel windows [B, 1, 80, 16] (values -4..4, bands first) to features [B, 512, 1, 1]."""
-    return nn.Sequential(
-        Convolution(1, 32),
-        Convolution(32, 32, residual=True),
-        Convolution(32, 32, residual=True),
-        Convolution(32, 64, stride=(3, 1)),
-        Convolution(64, 64, residual=True),
-        Convolution(64, 64, residual=True),
-        Convolution(64, 128, stride=3),
-        Convolution(128, 128, residual=True),
-        Convolution(128, 128, residual=True),
-        Convolution(128, 256, stride=(3, 2)),
-        Convolution(256, 256, residual=True),
-        Convolution(256, 512, padding=0),
-        Convolution(512, 512, 1, padding=0),
-    )
+def speech_encoder(width: int = 32, residuals_at_3: int = 1) -> nn.Sequential:
+    """Return the network from mel windows [B, 1, 80, 16] (values -4..4, bands first) to features [B, F, 1, 1].
+
+    Args:
+        width: Channels of the first layer; F is 16 times as many, in the published networks SPEECH_FEATURES.
+        residuals_at_3: Residual blocks at 3 x 3; Wav2Lip's expert has two.
+    """
+    layers = [Convolution(1, width)]
+    wide = width
+    for stride, residuals in ((None, 2), ((3, 1), 2), (3, 2), ((3, 2), residuals_at_3)):
+        if stride is not None:
+            layers.append(Convolution(wide, 2 * wide, stride=stride))
+            wide *= 2
+        layers += [Convolution(wide, wide, residual=True) for _ in range(residuals)]
+    layers += [Convolution(wide, 2 * wide, padding=0), Convolution(2 * wide, 2 * wide, 1, padding=0)]
+    return nn.Sequential(*layers)

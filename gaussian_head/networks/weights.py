@@ -80,6 +80,13 @@ class WeightFile:
         return f"GAUSSIAN_HEAD_{self.name.upper().replace('-', '_')}"
 
 
+def _wav2lip(name: str, file: str, unlocks: str, sha256: str) -> WeightFile:
+    return WeightFile(
+        name, file, unlocks, "non-commercial research only (trained on LRS2)",
+        "https://github.com/Rudrabha/Wav2Lip (links in its README)", sha256,
+    )  # fmt: skip
+
+
 def _sadtalker(name: str, file: str, unlocks: str) -> WeightFile:
     return WeightFile(
         name, file, unlocks, "Apache-2.0 (SadTalker); trained on VoxCeleb, which is for research",
@@ -225,6 +232,28 @@ TABLE: dict[str, WeightFile] = {
         _vid2vid("sadtalker_mapping", "mapping_00229-model.pth.tar", "vid2vid of cropped faces", "mapping"),
         _vid2vid("sadtalker_mapping_full", "mapping_00109-model.pth.tar", "vid2vid of whole pictures", "mapping"),
         _vid2vid("facevid2vid", "facevid2vid_00189-model.pth.tar", "head poses to train vid2vid by", "he_estimator"),
+        _wav2lip(
+            "wav2lip_gan", "wav2lip_gan.pth", "python -m gaussian_head.oneshot.wav2lip; synthesize --refine wav2lip",
+            "ca9ab7b7b812c0e80a6e70a5977c545a1e8a365a6c49d5e533023c034d7ac3d8",
+        ),
+        _wav2lip(
+            "wav2lip", "wav2lip.pth", "the same as wav2lip_gan.pth: a little better in time, softer pictures",
+            "b78b681b68ad9fe6c6fb1debc6ff43ad05834a8af8a62ffc4167b7b34ef63c37",
+        ),
+        _wav2lip(
+            "wav2lip_expert", "lipsync_expert.pth", "trainings of Wav2Lip's generator (or train the expert first)",
+            "9b9936c721696446eeed353032cab242a8cf0eed8c46cde540366f6ae5493be5",
+        ),
+        _wav2lip(
+            "wav2lip_quality", "visual_quality_disc.pth", "starting Wav2Lip's GAN training where the authors ended",
+            "b3f8f6f7e954af02f2ffe0f3ea11f3259af89bff6e70933001c7c6bc8c145d96",
+        ),
+        WeightFile(
+            "s3fd_face_alignment", "s3fd-619a316812.pth", "Wav2Lip's own face detector (else MediaPipe's is used)",
+            "BSD-3-Clause (face_alignment); trained on WIDER FACE, which is for non-commercial research",
+            "https://www.adrianbulat.com/downloads/python-fan/s3fd-619a316812.pth",
+            "619a31681264d3f7f7fc7a16a42cbbe8b23f31a256f75a366e5a1bcd59b33543", aliases=("s3fd.pth",),
+        ),
         _speech_encoder("wavlm", "microsoft/wavlm-large", "CC BY-SA 3.0"),
         _speech_encoder("wavlm-base-plus", "microsoft/wavlm-base-plus", "CC BY-SA 3.0"),
         _speech_encoder("hubert", "facebook/hubert-large-ls960-ft", "Apache-2.0"),

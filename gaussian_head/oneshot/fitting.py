@@ -90,6 +90,16 @@ class FitConfig:
     save_every: int = 1_000
     """Steps between checkpoints."""
 
+    def __post_init__(self) -> None:
+        """Check the limits.
+
+        Raises:
+            UserError: A number is below 1.
+        """
+        for name in ("steps", "log_every", "show_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} must be 1 or more, got {getattr(self, name)}.")
+
 
 def task_device(name: str) -> torch.device:
     """Choose a device as every command does; of several GPUs, a process of torchrun takes its own.

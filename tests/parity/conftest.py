@@ -43,6 +43,16 @@ JUDGES = {
     "vico2023_transformer3dmm": "test_audio2coeff_cases.py",
     "vico2023_lstm_pose": "test_audio2coeff_cases.py",
     "deep3d_bfm_math": "test_face_model_cases.py",
+    "wav2lip_generator": "test_wav2lip_cases.py",
+    "wav2lip_generator_5d": "test_wav2lip_cases.py",
+    "wav2lip_syncnet_color": "test_wav2lip_cases.py",
+    "wav2lip_disc_qual": "test_wav2lip_cases.py",
+    "wav2lip_s3fd": "test_wav2lip_cases.py",
+    "wav2lip_boxes": "test_wav2lip_cases.py",
+    "wav2lip_datagen_paste": "test_wav2lip_cases.py",
+    "retinaface_resnet50": "test_face_finding_cases.py",
+    "fan_awing_98": "test_face_finding_cases.py",
+    "sadtalker_align_face": "test_face_finding_cases.py",
     "pirender_face_generator": "test_pirender_cases.py",
     "sadtalker_mapping70": "test_vid2vid_cases.py",
     "sadtalker_mapping73": "test_vid2vid_cases.py",
@@ -54,9 +64,6 @@ JUDGES = {
     "sadtalker_animate70": "test_vid2vid_cases.py",
     "sadtalker_animate73": "test_vid2vid_cases.py",
     "sadtalker_facerender_data": "test_*_cases.py",
-    "retinaface_resnet50": "test_face_finding_cases.py",
-    "fan_awing_98": "test_face_finding_cases.py",
-    "sadtalker_align_face": "test_face_finding_cases.py",
 }
 """Which test file judges which case. Add a line when a case gets its test; the others are listed as not implemented."""
 

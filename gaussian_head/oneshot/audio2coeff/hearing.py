@@ -65,14 +65,15 @@ class Speech:
                 f"{SPEECH_HZ} Hz (one frame of {fps:g} a second): give a longer one."
             )
         self._speech = speech[: samples_of_frames(self.frames, fps)]
-        if not np.isfinite(self._speech).all():
+        if not np.isfinite(self._speech.sum(dtype=np.float64)):
             raise UserError("the sound holds samples that are not finite (NaN); write the sound file again.")
         self._columns = columns_in_speech(len(self._speech))
         self._fps, self._bands, self._width, self._offset = fps, bands, width, offset_frames
 
     def windows(self, first: int, last: int) -> Float32[ndarray, "n M W"]:
         """Return windows; see `Hearing`."""
-        rows = window_rows(mel_starts(last, self._fps, self._offset)[first:], self._width, self._columns)
+        starts = mel_starts(last - first, self._fps, self._offset + first)
+        rows = window_rows(starts, self._width, self._columns)
         start, end = rows.min(), rows.max() + 1
         before = min(_MARGIN, start)
         heard = self._speech[MEL_HOP * (start - before) : MEL_HOP * (end + _MARGIN)]

@@ -9,12 +9,13 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from gaussian_head.media.time_bases import Rate
 from gaussian_head.oneshot.audio2coeff.streams import retimed
 
 Loop = Literal["bounce", "wrap"]
 
 
-def repeated(rows: Float[ndarray, "N M"], loop: Loop, rows_fps: float = 25, fps: float = 25) -> Iterator[ndarray]:
+def repeated(rows: Float[ndarray, "N M"], loop: Loop, rows_fps: Rate = 25, fps: Rate = 25) -> Iterator[ndarray]:
     """Return rows without end.
 
     Args:

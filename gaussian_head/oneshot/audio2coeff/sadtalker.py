@@ -40,13 +40,13 @@ _CHUNK = 32
 class SadTalkerOptions:
     """How a portrait is moved."""
 
-    fps: float = 25
+    fps: float | int = 25
     """Frames a second of the motion; others than 25 are re-timed."""
     style: int = 0
     """Which of 46 people of the training set the head moves like, 0..45."""
     seed: int = 0
     """Of blinks and head motion: the same seed, the same motion."""
-    expression_scale: float = 1.0
+    expression_scale: float | int = 1.0
     """Factor of the expression, above 1 for a livelier face."""
     still: bool = False
     """Keep the portrait's head pose."""
@@ -82,7 +82,7 @@ class References:
     """Its head motion, relative to its own first frame, is the portrait's."""
     blinks: FaceCoefficients | None = None
     """Its expressions stand in for the portrait's at rest, and no other blinks are made."""
-    fps: float = 25
+    fps: float | int = 25
     """Frames a second of both."""
 
 
@@ -149,7 +149,7 @@ class SadTalkerMotion:
         return self._move(heard, frames, first, crop, references or References())
 
     def idle(
-        self, seconds: float, first: FaceCoefficients, *, crop: bool = False, references: References | None = None
+        self, seconds: float | int, first: FaceCoefficients, *, crop: bool = False, references: References | None = None
     ) -> Iterator[Float32[ndarray, "n M"]]:
         """Return what moves the portrait while nothing is said; arguments and errors as of `move`."""
         frames = int(seconds * NETWORK_FPS) if np.isfinite(seconds) else 0
@@ -211,5 +211,5 @@ class SadTalkerMotion:
         origin = references.pose.motion(crop=False)[0, 64:70]
         return (row + other - origin for row, other in zip(moved, followed, strict=False))
 
-    def _follow(self, rows: Float[ndarray, "N M"], fps: float) -> Iterator[Row]:
+    def _follow(self, rows: Float[ndarray, "N M"], fps: float | int) -> Iterator[Row]:
         return repeated(np.float32(rows), self.options.loop, fps, NETWORK_FPS)

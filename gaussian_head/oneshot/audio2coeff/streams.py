@@ -10,6 +10,8 @@ from jaxtyping import Float, Float32
 from numpy import ndarray
 from scipy.signal import savgol_filter
 
+from gaussian_head.media.time_bases import Rate
+
 Row = Float[ndarray, "M"]
 Block = Float[ndarray, "n M"]
 SMOOTHING_FRAMES, SMOOTHING_ORDER = 13, 2
@@ -73,7 +75,7 @@ def smoothed(rows: Iterator[Row], frames: int) -> Iterator[Row]:
             held, start, done = held[-2 * reach :], seen - 2 * reach, end
 
 
-def retimed(rows: Iterator[Row], source_fps: float, fps: float, frames: int) -> Iterator[Row]:
+def retimed(rows: Iterator[Row], source_fps: Rate, fps: Rate, frames: int) -> Iterator[Row]:
     """Change the frame rate by a cubic through the four nearest rows (Catmull-Rom).
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from gaussian_head.media.image import resize
 from gaussian_head.networks.weights import WeightsMissingError, find_weights, load_state_dict
 
 
+@runtime_checkable
 class Enhancer(Protocol):
     """Makes faces in a picture sharper."""
 

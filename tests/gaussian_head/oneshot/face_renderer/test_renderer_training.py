@@ -64,6 +64,9 @@ def driven_error(renderer: FaceRenderer, clips: PairedClips) -> tuple[float, flo
     """Drive the clip's first frame by the clip's own motion; return the mean error, and that of a picture at rest."""
     frames, motion = np.stack(clips.frames(0, list(range(FRAMES)))), clips.clips[0].motion
     drawn = np.stack(list(renderer.animate(frames[0], motion[0], motion)))
+    return (to_network(drawn) - to_network(frames)).abs().mean(), (
+        to_network(frames[:1]) - to_network(frames)
+    ).abs().mean()
     truth = to_network(frames)
     return float((to_network(drawn) - truth).abs().mean()), float((truth[:1] - truth).abs().mean())
 

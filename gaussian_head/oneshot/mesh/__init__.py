@@ -1,0 +1,1 @@
+"""The renderer that needs no weights: a portrait as a mesh of its face, moved by sound."""
