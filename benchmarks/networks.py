@@ -27,6 +27,7 @@ from gaussian_head.networks.challenge_pose import ChallengePose
 from gaussian_head.networks.coefficient_regressor import CoefficientRegressor
 from gaussian_head.networks.easyportrait_fpn import CLASSES, EasyPortraitFpn, FaceLabeller
 from gaussian_head.networks.fan import Fan
+from gaussian_head.networks.pirender import PIRenderGenerator
 from gaussian_head.networks.retinaface import RetinaFace
 from gaussian_head.networks.sadtalker_expression import ExpressionNetwork
 from gaussian_head.networks.sadtalker_pose import PoseNetwork
@@ -35,6 +36,7 @@ from gaussian_head.networks.vid2vid_keypoints import KeypointDetector
 from gaussian_head.networks.vid2vid_motion import MappingNet
 from gaussian_head.oneshot.face_renderer.vid2vid import Vid2VidRenderer
 from gaussian_head.networks.wav2lip import Wav2Lip
+from gaussian_head.oneshot.face_renderer.pirender import PIRenderRenderer
 from gaussian_head.oneshot.wav2lip.lip_sync import LipPainter, LipSyncConfig
 
 FRAME_PX = 512
@@ -82,6 +84,14 @@ def networks() -> dict[str, tuple[torch.nn.Module, Callable[[np.ndarray], object
         "challenge entry's expression network, 90 frames": (say_30, lambda _: say_30(mels_30, latent)),
         "challenge entry's pose network, 90 frames": (turn_30, lambda _: turn_30(first_30, driven)),
     }
+    renderer = PIRenderRenderer(PIRenderGenerator(), batch=1)
+    motion = np.zeros((1, 73), np.float32)
+
+    def render(frame: np.ndarray) -> list[np.ndarray]:
+        portrait = np.ascontiguousarray(frame[: renderer.side_px, : renderer.side_px])
+        return list(renderer.animate(portrait, motion[0], motion))
+
+    rows["PIRender, portrait included, 256 px"] = (renderer.network, render)
     wav2lip = Wav2Lip().eval()
 
     def draw_lips(frame: np.ndarray) -> np.ndarray:

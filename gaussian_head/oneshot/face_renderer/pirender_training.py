@@ -50,7 +50,7 @@ class PIRenderTrainingOptions(RendererTrainingOptions):
         if not 0 <= self.average < 1:
             raise UserError(f"--average must be at least 0 and below 1, got {self.average}.")
         if self.widths.coefficients not in (MOTION, MOTION_WITH_CROP):
-            raise UserError(f"--widths.coefficients must be 70 or 73 (with the crop), got {self.widths.coefficients}.")
+            raise UserError(f"--coefficients must be 70 or 73 (with the crop), got {self.widths.coefficients}.")
 
     def build(self) -> PIRenderTask:
         """Open the data and make the networks.
