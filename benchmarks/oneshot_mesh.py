@@ -63,8 +63,8 @@ def measure(options: MeshOptions) -> None:
             fastest = max(fastest, speed)
             print(rows[-1])
     page = "\n".join([
-        "| portrait | sound | opening found ~ driven | driven ~ loudness | opening in silence | still part | differs by | fps |",
-        "|---|---|---|---|---|---|---|---|", *rows, "",
+        "| portrait | sound | opening found ~ driven | driven ~ loudness | opening in silence | still part | "
+        "differs by | fps |", "|---|---|---|---|---|---|---|---|", *rows, "",
         f"{options.seconds:g} s each. Opening in silence: the widest, face heights. Still part: share of the picture. "
         f"Differs by: levels of 255 at most. Fastest pair: {fastest:.0f} frames/s ({platform.processor() or 'CPU'}, "
         "drawing alone, two frames at once).",
@@ -79,9 +79,7 @@ def measure(options: MeshOptions) -> None:
     print(options.markdown)
 
 
-def measure_pair(
-    head: MeshHead, picture: ndarray, actor: Actor, sound: Path, seconds: float
-) -> tuple[str, float]:
+def measure_pair(head: MeshHead, picture: ndarray, actor: Actor, sound: Path, seconds: float) -> tuple[str, float]:
     """Return a row's numbers, and the frames a second."""
     speech = load_audio(sound)[: round(seconds * SPEECH_HZ)]
     poses = list(actor.act(speech))
@@ -103,7 +101,7 @@ def measure_pair(
 def openings_found(frames: list[ndarray]) -> Float[ndarray, " T"]:
     """Find the mouth's opening in frames, px; NaN where there is no face."""
     found = []
-    with FaceMeshDetector(views=((0.0, 1.0),)) as detector:
+    with FaceMeshDetector() as detector:
         for frame in frames:
             points = detector.detect(frame)
             found.append(np.nan if points is None else mouth_aperture(points[:, :2]))

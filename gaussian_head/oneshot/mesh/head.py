@@ -74,7 +74,9 @@ def read_portrait(path: Path, size: int = 512) -> Portrait:
         logger.warning("%s shows %d faces; the largest is animated.", path, found.faces)
     face_px = FaceFrame.of(found.mesh).height_px
     if face_px < LEAST_FACE_PX:
-        raise UserError(f"{path}: its face is {face_px:.0f} px high, {LEAST_FACE_PX} are needed; give a larger picture.")
+        raise UserError(
+            f"{path}: its face is {face_px:.0f} px high, {LEAST_FACE_PX} px are needed; give a larger picture."
+        )
     if face_px < SMALL_FACE_PX:
         logger.warning("%s: its face is only %.0f px high; it is enlarged and comes out blurred.", path, face_px)
     return scaled(picture, found.mesh, size)

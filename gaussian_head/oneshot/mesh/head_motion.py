@@ -37,7 +37,11 @@ class HeadMotion:
     """The field of one picture."""
 
     def __init__(
-        self, landmarks: Float[ndarray, "478 3"], frame: FaceFrame, person: Float[ndarray, "H W"], shape: tuple[int, int]
+        self,
+        landmarks: Float[ndarray, "478 3"],
+        frame: FaceFrame,
+        person: Float[ndarray, "H W"],
+        shape: tuple[int, int],
     ) -> None:
         """Lay out where motion reaches.
 

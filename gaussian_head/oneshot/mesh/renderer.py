@@ -32,7 +32,7 @@ from gaussian_head.oneshot.mesh.rig import (
 
 UPPER_SHARE = 0.28
 """Of what the lips part beyond the jaw's way, the upper lip does so much."""
-CLOSES = 0.06
+CLOSES = 0.10
 """Lips parted up to this (face heights) close in silence; a wider smile keeps what is more."""
 PARTED, SEAM = 0.012, 0.0035
 """Lips are parted beyond the first; closed, they keep the second (face heights)."""
