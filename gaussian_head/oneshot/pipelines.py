@@ -31,11 +31,11 @@ class PipelineOptions:
     """Px of the part around the head that is animated, for pictures that are smaller."""
     seed: int = 0
     """Decides whatever sound does not."""
-    motion: float = 1.0
+    motion: float | int = 1.0
     """How much the head moves, 0..2."""
-    mouth_gain: float = 1.0
+    mouth_gain: float | int = 1.0
     """How far the mouth opens, 0..2; 1 is as heard."""
-    blink_rate: float = 15.0
+    blink_rate: float | int = 15.0
     """Blinks a minute."""
 
 
@@ -57,7 +57,9 @@ def open_mesh(options: PipelineOptions) -> TalkingHead:
 
 PIPELINES: dict[str, Pipeline] = {
     "mesh": Pipeline(
-        "built-in baseline: the portrait as a mesh, moved by a small network trained on procedural voices", (), open_mesh
+        "built-in baseline: the portrait as a mesh, moved by a small network trained on procedural voices",
+        (),
+        open_mesh,
     ),
 }
 """By name, the best first."""

@@ -1,6 +1,7 @@
-"""From sound to poses: the mouth as it is heard, and by chance a little life: blinks, breath, a head that is never still.
+"""From sound to poses: the mouth as it is heard, and by chance a little life: blinks, breath, a head never still.
 
-Everything is made frame by frame; nothing grows with the sound but the sound itself. The same seed gives the same motion.
+Everything is made frame by frame; nothing grows with the sound but the sound itself and its levels, 100 a second. The
+same seed gives the same motion.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ LIVELY, GAIN_RANGE = 0.066, (0.8, 2.2)
 """The widest twentieth of the openings of any voice is brought to this (face heights), within a range of factors:
 quiet and lazy voices move the lips less than the network knows from its training."""
 LOUD_SHARE = 0.5
-"""So much of the opening goes with the voice's loudness, which tells syllables apart even where the network does not."""
+"""So much of the opening goes with the voice's loudness, which tells syllables apart where the network does not."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,11 @@ class Manner:
     """How a portrait behaves."""
 
     seed: int = 0
-    motion: float = 1.0
+    motion: float | int = 1.0
     """How much the head moves; 0: not at all."""
-    mouth_gain: float = 1.0
+    mouth_gain: float | int = 1.0
     """How far the mouth opens, 1 as heard."""
-    blink_rate: float = 15.0
+    blink_rate: float | int = 15.0
     """Blinks a minute; 0: none."""
 
 

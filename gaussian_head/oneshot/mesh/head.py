@@ -7,12 +7,14 @@ is animated, and only what moves in it differs from the picture.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
 from gaussian_head.data.layout import VIDEO_FPS
@@ -30,6 +32,8 @@ SMALL_FACE_PX, LEAST_FACE_PX = 120, 40
 AROUND = (1.30, 1.15, 1.75)
 """The part that is animated: face heights beside, above and below the face's middle."""
 MOST_ENLARGED = 4.0
+WORKERS = 2
+"""Frames that are drawn at once."""
 LARGEST_PX = 4096
 """Longer side of the video at most."""
 
@@ -70,7 +74,9 @@ def read_portrait(path: Path, size: int = 512) -> Portrait:
         logger.warning("%s shows %d faces; the largest is animated.", path, found.faces)
     face_px = FaceFrame.of(found.mesh).height_px
     if face_px < LEAST_FACE_PX:
-        raise UserError(f"{path}: its face is {face_px:.0f} px high, {LEAST_FACE_PX} are needed; give a larger picture.")
+        raise UserError(
+            f"{path}: its face is {face_px:.0f} px high, {LEAST_FACE_PX} px are needed; give a larger picture."
+        )
     if face_px < SMALL_FACE_PX:
         logger.warning("%s: its face is only %.0f px high; it is enlarged and comes out blurred.", path, face_px)
     return scaled(picture, found.mesh, size)
@@ -130,16 +136,32 @@ class MeshHead:
         """Return width and height of the frames, px."""
         return self._rgb.shape[1], self._rgb.shape[0]
 
+    @property
+    def moving_part(self) -> Bool[ndarray, "H W"]:
+        """Return where frames may differ from the picture; everywhere else they are it, bit for bit."""
+        moving = np.zeros(self._rgb.shape[:2], bool)
+        moving[self._part] = self.mesh.moving_part
+        return moving
+
     def speak(self, speech: Float[ndarray, "S"]) -> Iterator[UInt8[ndarray, "H W 3"]]:
         """See `TalkingHead`."""
         yield from self.show(self._actor.act(speech))
 
     def show(self, poses: Iterable[FacePose]) -> Iterator[UInt8[ndarray, "H W 3"]]:
-        """Draw given poses, in the whole picture."""
-        for pose in poses:
-            frame = self._rgb.copy()
-            frame[self._part] = self.mesh.render(pose)
-            yield frame
+        """Draw given poses, in the whole picture, WORKERS at once."""
+        with ThreadPoolExecutor(WORKERS) as pool:
+            ahead: deque[Future] = deque()
+            for pose in poses:
+                ahead.append(pool.submit(self._draw, pose))
+                if len(ahead) > WORKERS:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def _draw(self, pose: FacePose) -> UInt8[ndarray, "H W 3"]:
+        frame = self._rgb.copy()
+        frame[self._part] = self.mesh.render(pose)
+        return frame
 
     def landmarks(self, pose: FacePose) -> Float[ndarray, "478 2"]:
         """Return where a pose puts the face's points, px of the frames."""

@@ -27,6 +27,8 @@ BORDER = 0.16
 """Face heights along the picture's border over which motion fades."""
 HAIR_SLOPE, HAIR_DEPTH = 0.45, 0.32
 """Beyond the face's oval the head falls back by so much, and no farther than that, face heights."""
+LEAST = 0.01
+"""Smaller shares of the motion are none: there the portrait stands still, bit for bit."""
 BREATH_DEPTH = 1.4
 """The chest breathes; face heights below the chin where that is felt in full."""
 
@@ -35,7 +37,11 @@ class HeadMotion:
     """The field of one picture."""
 
     def __init__(
-        self, landmarks: Float[ndarray, "478 3"], frame: FaceFrame, person: Float[ndarray, "H W"], shape: tuple[int, int]
+        self,
+        landmarks: Float[ndarray, "478 3"],
+        frame: FaceFrame,
+        person: Float[ndarray, "H W"],
+        shape: tuple[int, int],
     ) -> None:
         """Lay out where motion reaches.
 
@@ -94,7 +100,8 @@ class HeadMotion:
         border = _eased(margin)
         chest = _eased((below - 0.1) / BREATH_DEPTH) * np.exp(-((side / 2.2) ** 2)) * near * border
         soft = max(0.05 * h / STRIDE, 0.8)
-        return tuple(cv2.GaussianBlur(part * border, (0, 0), soft) * border for part in (near * fade * far, chest))
+        smooth = (cv2.GaussianBlur(part * border, (0, 0), soft) * border for part in (near * fade * far, chest))
+        return tuple(np.where(part > LEAST, part, 0) for part in smooth)
 
     def _sample(self, picture: Float[ndarray, "H W"]) -> Float[ndarray, "h w"]:
         x, y = (self._places - 0.5).astype(np.float32).transpose(2, 0, 1)

@@ -126,7 +126,8 @@ class InnerMouth:
         height, width = self._s.shape
         matrix = np.array([[scale, 0, self.box[0] + 0.5 * scale - 0.5], [0, scale, self.box[1] + 0.5 * scale - 0.5]])
         flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(rgb, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+        shown = cv2.warpAffine(rgb, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        return shown.astype(np.float32)
 
     def draw(self, points: Float[ndarray, "V 2"], jaw: float, tongue: float) -> Float[ndarray, "h w 4"]:
         """Draw what lies between the lips.

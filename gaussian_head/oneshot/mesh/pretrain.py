@@ -113,7 +113,11 @@ def fit(
 
 
 def _draw(
-    x: list[Tensor], y: list[Tensor], config: AudioLandmarkConfig, options: MouthShapesOptions, generator: torch.Generator
+    x: list[Tensor],
+    y: list[Tensor],
+    config: AudioLandmarkConfig,
+    options: MouthShapesOptions,
+    generator: torch.Generator,
 ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B R K"]]:
     """Draw windows of sound and the codes that are due in them."""
     n = WINDOW + config.reach

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 from numpy import ndarray
 from scipy.spatial.transform import Rotation
 
@@ -32,7 +32,7 @@ from gaussian_head.oneshot.mesh.rig import (
 
 UPPER_SHARE = 0.28
 """Of what the lips part beyond the jaw's way, the upper lip does so much."""
-CLOSES = 0.06
+CLOSES = 0.10
 """Lips parted up to this (face heights) close in silence; a wider smile keeps what is more."""
 PARTED, SEAM = 0.012, 0.0035
 """Lips are parted beyond the first; closed, they keep the second (face heights)."""
@@ -109,6 +109,15 @@ class PortraitMesh:
         forward = self._forward(pose)
         return points + _sample(self.motion.full(forward), points)
 
+    @property
+    def moving_part(self) -> Bool[ndarray, "H W"]:
+        """Return where frames may differ from the portrait."""
+        reach = np.float32(self.motion.head + self.motion.chest > 0)
+        moving = self.motion.full(np.dstack([reach, reach]))[..., 0] > 0
+        left, top, right, bottom = self._box
+        moving[top:bottom, left:right] = True
+        return moving
+
     def render(self, pose: FacePose) -> UInt8[ndarray, "H W 3"]:
         """Draw a frame."""
         back = self.motion.full(self.motion.backward(self._forward(pose)))
@@ -136,11 +145,14 @@ class PortraitMesh:
         placed = np.column_stack([placed, self._depth]).astype(np.float32)
         with torch.no_grad():
             shown = rasterize_mesh(torch.from_numpy(placed)[None], self._faces, right - left, bottom - top)
-        index = shown.face_index[0].numpy()
-        shares = shown.barycentrics[0].numpy()
-        way = np.float32(self._rest - points)[self.rig.faces]  # [F, 3, 2]
-        way = np.concatenate([way, np.zeros((1, 3, 2), np.float32)])[index]
-        return (shares[..., None] * way).sum(2)
+            way = torch.from_numpy(np.float32(self._rest - points)[self.rig.faces].reshape(-1, 6))
+            way = torch.cat([way, torch.zeros(1, 6)])  # the last row is where no triangle is
+            corners = way[shown.face_index[0].long().flatten()]
+            shares = shown.barycentrics[0].reshape(-1, 3)
+            back = shares[:, :1] * corners[:, :2]
+            for k in (1, 2):
+                back.addcmul_(shares[:, k : k + 1], corners[:, 2 * k : 2 * k + 2])
+        return back.reshape(bottom - top, right - left, 2).numpy()
 
     def _open_eye(
         self, frame: UInt8[ndarray, "H W 3"], eye: _Eye, blink: float, points: ndarray, before: ndarray

@@ -4,8 +4,8 @@ The fields are made for the one face at hand. What is known of a movement is pin
 jaw's hinge, nose and eyes stay ...); the rest bends as a thin plate, which is least |L d|^2 with L the mesh's Laplacian
 (Sorkine et al. 2004). The mesh goes on beyond the face's oval by rings of free points, the outermost of which stays.
 
-Notation: V mesh points (478 of the face, then the rings), F triangles. Face axes: x to the right of the picture, y down,
-z away from the camera, all turned with the face; lengths in face heights.
+Notation: V mesh points (478 of the face, then the rings), F triangles. Face axes: x to the right of the picture, y
+down, z away from the camera, all turned with the face; lengths in face heights.
 """
 
 from __future__ import annotations
@@ -196,7 +196,8 @@ class _Plate:
 def _movements(p: Float[ndarray, "478 3"]) -> dict[str, tuple[Bool[ndarray, "478"], Float[ndarray, "478 3"]]]:
     """Return, for each of BASES, which points are pinned and where they go (face axes, face heights)."""
     mouth = _Mouth(p)
-    moves = {name: mouth.move(name) for name in ("close", "jaw", "upper_lip", "lower_lip", "width", "protrusion", "tuck")}
+    of_mouth = ("close", "jaw", "upper_lip", "lower_lip", "width", "protrusion", "tuck")
+    moves = {name: mouth.move(name) for name in of_mouth}
     for side, name in enumerate(("blink_right", "blink_left")):
         moves[name] = _blink(p, side)
     pinned, way = _still(p, np.concatenate([RIGHT_EYE, LEFT_EYE, NOSE_BASE])), np.zeros((MESH_POINTS, 3))
