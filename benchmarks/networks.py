@@ -34,9 +34,9 @@ from gaussian_head.networks.sadtalker_pose import PoseNetwork
 from gaussian_head.networks.vid2vid_generator import Generator
 from gaussian_head.networks.vid2vid_keypoints import KeypointDetector
 from gaussian_head.networks.vid2vid_motion import MappingNet
-from gaussian_head.oneshot.face_renderer.vid2vid import Vid2VidRenderer
 from gaussian_head.networks.wav2lip import Wav2Lip
 from gaussian_head.oneshot.face_renderer.pirender import PIRenderRenderer
+from gaussian_head.oneshot.face_renderer.vid2vid import Vid2VidRenderer
 from gaussian_head.oneshot.wav2lip.lip_sync import LipPainter, LipSyncConfig
 
 FRAME_PX = 512
