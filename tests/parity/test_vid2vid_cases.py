@@ -78,6 +78,7 @@ def test_dense_motion_agrees(case_folder: Any) -> None:
     case.judge({"mask": shares, "deformation": flow, "occlusion_map": seen, "fraction_mask_below_1e3": few})
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_generator_agrees(case_folder: Any) -> None:
     case = Case(case_folder("sadtalker_generator"))
