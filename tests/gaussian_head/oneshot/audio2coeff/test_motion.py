@@ -131,8 +131,9 @@ def test_the_head_does_not_jump_between_chunks() -> None:
     assert reach.min() > 1  # as far as the latents lie apart
     assert (np.abs(faded[0] - portrait.motion(crop=False)[0, 64:]) < 0.05 * reach).all()  # begins at the portrait's
     border_before, within_before = speeds(motion("independent"), range(33, 300, 32))
-    assert border_before > 1.3 * within_before  # what is mended
-    assert max(border, within) < border_before
+    assert border_before > within_before  # what is mended: a jump, which the smoothing spreads over its neighbours
+    assert border_before > 1.2 * max(border, within)
+    assert border_before > 2 * border
 
 
 def test_the_challenge_entry_does_not_jump_between_blocks() -> None:
