@@ -14,6 +14,9 @@ from torch.nn import functional as F
 from gaussian_head.networks.wav2lip import fold_time
 from gaussian_head.networks.weights import find_weights, load_into
 
+SLOPE = 0.01
+"""Of the ReLUs, below 0."""
+
 
 class QualityDiscriminator(nn.Module):
     """The lower half of a face -> how probably it was filmed and not drawn."""
@@ -66,10 +69,12 @@ class PlainConvolution(nn.Module):
         super().__init__()
         padding = size // 2 if padding is None else padding
         self.conv_block = nn.Sequential(nn.Conv2d(inputs, outputs, size, stride, padding))
+        # with torch's own first weights nothing is left of the picture after 13 layers, and nothing is learned
+        nn.init.kaiming_normal_(self.conv_block[0].weight, SLOPE)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H2 W2"]:
         """Convolve."""
-        return F.leaky_relu(self.conv_block(x), 0.01)
+        return F.leaky_relu(self.conv_block(x), SLOPE)
 
 
 def load_quality(given: Path | None = None) -> QualityDiscriminator:
