@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted((ROOT / "scripts").glob("*.sh"))
-THIN = ("process", "train", "synthesize", "evaluate", "prepare", "tensorboard")
+THIN = ("process", "train", "synthesize", "evaluate", "prepare", "tensorboard", "vico_challenge")
 COMMANDS = (
     "gaussian_head.train",
     "gaussian_head.synthesize",
@@ -26,6 +26,8 @@ COMMANDS = (
     "data_utils.complete",
     "data_utils.check",
     "data_utils.synthetic",
+    "gaussian_head.oneshot.challenge",
+    "gaussian_head.oneshot.train",
 )
 BASH = shutil.which("bash") or "bash"
 
@@ -83,7 +85,7 @@ def test_help_is_a_usage_line(path: Path) -> None:
     assert result.stdout.startswith(f"usage: scripts/{path.name}")
 
 
-@pytest.mark.parametrize("name", ["process", "train", "synthesize", "evaluate"])
+@pytest.mark.parametrize("name", ["process", "train", "synthesize", "evaluate", "vico_challenge"])
 def test_missing_arguments_give_the_usage_line(name: str) -> None:
     for arguments in ([], ["--preset"]):
         result = run(BASH, ROOT / f"scripts/{name}.sh", *arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,45 +70,44 @@ class LipRefiner(Protocol):
         ...
 
 
-@runtime_checkable
-class Workers(Protocol):
+class Workers(ABC):
     """All who work; each is made when it is first asked for."""
 
     side_px: int
     """Of the pictures."""
 
     @property
+    @abstractmethod
     def extractor(self) -> Extractor:
         """Return who finds faces."""
-        ...
 
     @property
+    @abstractmethod
     def expression(self) -> Motion:
         """Return who makes expressions from sound; the head stays."""
-        ...
 
     @property
+    @abstractmethod
     def pose(self) -> Motion:
         """Return who turns the head, to a sound and given expressions."""
-        ...
 
     @property
+    @abstractmethod
     def renderer(self) -> FaceRenderer:
         """Return who draws."""
-        ...
 
     @property
+    @abstractmethod
     def lips(self) -> LipRefiner:
         """Return who draws lips."""
-        ...
 
+    @abstractmethod
     def weights(self, name: WorkerName) -> list[Path]:
         """Return the files that a worker is made from: results that are older are made again.
 
         Raises:
             UserError: One is missing (WeightsMissingError), or a package that it needs.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class WorkerOptions:
     """cpu, cuda or cuda:NUMBER; auto: a GPU where there is one."""
 
 
-class NetworkWorkers:
+class NetworkWorkers(Workers):
     """The networks of this project, with weights from disk."""
 
     def __init__(self, options: WorkerOptions, device: torch.device) -> None:
@@ -154,9 +154,10 @@ class NetworkWorkers:
             "renderer": of_renderer,
             "lips": ("wav2lip_gan",),
         }
+        files = [find_weights(network, given.get(network)) for network in names[name]]
         if name == "extractor":
             import_mediapipe()
-        return [find_weights(network, given.get(network)) for network in names[name]]
+        return files
 
     @cached_property
     def extractor(self) -> Extractor:

@@ -10,6 +10,7 @@ from numpy import ndarray
 
 from gaussian_head.geometry.coefficients import FaceCoefficients
 from gaussian_head.media.time_bases import frames_in_speech
+from gaussian_head.oneshot.challenge import workers
 
 SIDE = 64
 ROWS = {"lips": slice(2, 14), "brow": slice(18, 30), "yaw": slice(34, 46), "face": slice(50, 62)}
@@ -130,8 +131,9 @@ def loudness(speech: ndarray, count: int) -> ndarray:
     return np.array([np.abs(part).mean() for part in np.split(speech[: count * 533], count)])
 
 
-class Workers:
+class Workers(workers.Workers):
     side_px = SIDE
+    extractor = expression = pose = renderer = lips = None  # made below
 
     def __init__(self, folder: Path) -> None:
         self.extractor, self.expression, self.pose = Extractor(), Expression(), Pose()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +20,16 @@ from gaussian_head.media.mat import read_deep3d
 from gaussian_head.media.video import VideoWriter, probe_video, read_frames
 from gaussian_head.networks.challenge_expression import ChallengeExpression
 from gaussian_head.networks.challenge_pose import ChallengePose
+from gaussian_head.networks.coefficient_regressor import CoefficientRegressor
 from gaussian_head.oneshot.audio2coeff.challenge import ChallengeMotion
+from gaussian_head.oneshot.challenge import __main__ as challenge_command
+from gaussian_head.oneshot.challenge.__main__ import ChallengeRunOptions
 from gaussian_head.oneshot.challenge.keypoints import read_keypoints
 from gaussian_head.oneshot.challenge.layout import find_clips
 from gaussian_head.oneshot.challenge.pipeline import run_challenge
+from gaussian_head.oneshot.challenge.workers import FaceExtractor, NetworkWorkers, WorkerOptions
+from gaussian_head.oneshot.source.coefficients import coefficients_of
 
-ROOT = Path(__file__).resolve().parents[3]
 LENGTHS = {"aaa": 1.0, "b.b": 0.52, "ccc": 0.7}
 """Seconds; 0.52 s are 15 frames and a part of one."""
 OPTIONS = {"renderer": "stand-in"}
@@ -282,21 +284,45 @@ def test_long_sound_is_without_jumps_where_blocks_meet(data, workers):
         assert steps[1:].max() < 0.5 * np.ptp(part, axis=0).max() + 1e-4
 
 
-def command(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    empty = {"TORCH_HOME": "/nonexistent", "HF_HUB_CACHE": "/nonexistent", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", "gaussian_head.oneshot.challenge", *map(str, words)],
-        capture_output=True, text=True, check=False, env=os.environ | empty | environment, cwd=environment.get("PWD"),
-    )  # fmt: skip
+class QuickRegressor(CoefficientRegressor):
+    """Tells the average colours of parts of the picture."""
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(pictures, (10, 10)).flatten(1)[:, :257]
 
 
-def test_missing_weights_are_named_before_any_work(data):
+def test_faces_are_cut_and_regressed_to_the_last_one_whatever_the_batch():
+    rng = np.random.default_rng(0)
+    network = QuickRegressor()
+    pictures = [rng.integers(0, 255, (SIDE, SIDE, 3), np.uint8) for _ in range(5)]
+    mean = np.concatenate([np.full((36, 2), 32.0), rng.uniform(20, 44, (32, 2))])
+    landmarks = [mean + rng.uniform(-2, 2, (68, 2)) for _ in pictures]
+    known = [None if k == 3 else points for k, points in enumerate(landmarks)]
+    found = FaceExtractor(network, SIDE, batch=2).coefficients(pictures, known)
+    assert len(found) == 5
+    for k in (0, 4):
+        alone = coefficients_of(network, pictures[k], landmarks[k])
+        np.testing.assert_allclose(found.take(slice(k, k + 1)).pirender(), alone.pirender(), atol=1e-4)
+    np.testing.assert_array_equal(found.crop[3], found.crop[2])
+
+
+@pytest.mark.parametrize("renderer", ["vid2vid", "pirender"])
+def test_missing_weights_are_named_before_any_work(data, renderer, monkeypatch):
+    for variable in ("TORCH_HOME", "HF_HUB_CACHE", "GAUSSIAN_HEAD_CHECKPOINTS"):
+        monkeypatch.setenv(variable, str(data / "nothing"))
+    monkeypatch.chdir(data)
     out = data.parent / "out"
-    result = command(data, out, PWD=str(data))
-    assert result.returncode == 2
-    line = result.stderr.strip().splitlines()[-1]
-    names = ("epoch_20.pth", "transformer_Epoch", "lstm_Epoch", "SadTalker_V0.0.2_256", "wav2lip_gan.pth", "prepare.sh")
-    assert line.startswith("error: ")
-    assert [name for name in names if name not in line] == []
+    with pytest.raises(UserError) as caught:
+        challenge_command.run(ChallengeRunOptions(data=data, out=out, renderer=renderer))
+    names = {"epoch_20.pth", "transformer_Epoch", "lstm_Epoch", "wav2lip_gan.pth", "prepare.sh"}
+    names |= {"epoch_00190"} if renderer == "pirender" else {"SadTalker_V0.0.2_256"}
+    assert {name for name in names if name not in str(caught.value)} == set()
     assert not out.exists()
-    assert command("--help").stdout.count("--step") == 1
+
+
+def test_renderers_have_their_sizes(data):
+    with pytest.raises(UserError, match="pirender draws pictures of 256 px"):
+        NetworkWorkers(WorkerOptions(renderer="pirender", side_px=512), torch.device("cpu"))
