@@ -1,7 +1,6 @@
 """Command: a portrait and a voice become a video.
 
-python -m gaussian_head.oneshot --portrait P --audio A [--out V.mp4] [--renderer auto|mesh] [--size 512] [--seed 0]
-    [--motion X] [--mouth-gain X] [--blink-rate N]
+python -m gaussian_head.oneshot --portrait P --audio A [--out V.mp4] [--renderer auto|mesh|vid2vid|pirender] [--seed 0]
 """
 
 from __future__ import annotations
@@ -21,7 +20,13 @@ from gaussian_head.data.layout import SPEECH_HZ
 from gaussian_head.errors import UserError, configure_logging, run_command
 from gaussian_head.media.audio import load_audio, warn_of_faults
 from gaussian_head.media.video import VideoWriter
+from gaussian_head.oneshot.audio2coeff.sadtalker import SadTalkerOptions
+from gaussian_head.oneshot.coefficient_head import CoefficientOptions
+from gaussian_head.oneshot.face_renderer.vid2vid import Vid2VidOptions
 from gaussian_head.oneshot.pipelines import PipelineOptions, choose_pipeline
+from gaussian_head.oneshot.source.crop import Mode
+from gaussian_head.oneshot.source.paste import PasteMethod
+from gaussian_head.oneshot.source.source import SourceOptions
 from gaussian_head.progress import track
 
 
@@ -36,17 +41,44 @@ class OneShotOptions:
     out: Path | None = None
     """Video to write; default: output/PORTRAIT_AUDIO.mp4."""
     renderer: str = "auto"
-    """auto: the best one whose weights are there; mesh: the built-in baseline, which needs none."""
+    """auto: the best one whose weights are there, of vid2vid (SadTalker), pirender, and mesh, the built-in baseline,
+    which needs none."""
     size: int = 512
-    """Px of the part around the head: pictures where it is smaller are enlarged, up to four times."""
+    """mesh: px of the part around the head; pictures where it is smaller are enlarged, up to four times. vid2vid: from
+    512 on its network of 512 px, if that is there, else the one of 256."""
     seed: int = 0
     """Decides the head's motion and the blinks."""
     motion: float = 1.0
-    """How much the head moves, 0..2; 0: not at all."""
+    """mesh: how much the head moves, 0..2; 0: not at all."""
     mouth_gain: float = 1.0
-    """How far the mouth opens, 0..2; 1 is as heard."""
+    """mesh: how far the mouth opens, 0..2; 1 is as heard."""
     blink_rate: float = 15.0
-    """Blinks a minute, 0..60."""
+    """mesh: blinks a minute, 0..60."""
+    mode: Mode = "crop"
+    """vid2vid, pirender: crop, the face alone; extcrop, with a margin; resize, the whole picture squeezed; full and
+    extfull, the whole picture, the crop pasted back in."""
+    paste: PasteMethod = "box"
+    """vid2vid, pirender, of full and extfull: the whole crop, fading out; face, the face alone; or seamless."""
+    style: int = 0
+    """vid2vid, pirender: whom of 46 people the head moves like."""
+    still: bool = False
+    """vid2vid, pirender: the head keeps its pose."""
+    expression_scale: float = 1.0
+    """vid2vid, pirender: above 1 for a livelier face."""
+    pose_video: Path | None = None
+    """vid2vid, pirender: a video whose head motion comes on top."""
+    blink_video: Path | None = None
+    """vid2vid, pirender: a video whose blinks are borrowed."""
+    coefficients: Path | None = None
+    """vid2vid, pirender: what the portrait shows (.mat); default: regressed from the picture."""
+    yaw_deg: tuple[float, ...] = ()
+    """vid2vid: angles that the head turns through."""
+    enhancer: str | None = None
+    """vid2vid, pirender: sharpens each frame; gfpgan, or a plug-in of your own."""
+    batch: int = 2
+    """vid2vid, pirender: frames drawn at once."""
+    device: str = "auto"
+    """vid2vid, pirender: cpu, cuda or cuda:NUMBER; auto: a GPU where there is one."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -67,8 +99,23 @@ def check(options: OneShotOptions) -> None:
     ):  # fmt: skip
         if not 0 <= value <= largest:
             raise UserError(f"{flag} must be 0..{largest}, got {value}.")
+    if options.batch < 1:
+        raise UserError(f"--batch must be 1 or more, got {options.batch}.")
     if options.out is not None and options.out.suffix != ".mp4":
         raise UserError(f"--out must end in .mp4, got {options.out}.")
+
+
+def pipeline_options(options: OneShotOptions) -> PipelineOptions:
+    """Return what a pipeline is told."""
+    motion = SadTalkerOptions(style=options.style, expression_scale=options.expression_scale, still=options.still)
+    by_coefficients = CoefficientOptions(
+        SourceOptions(options.mode, paste=options.paste), motion, options.coefficients, options.pose_video,
+        options.blink_video, options.enhancer,
+    )  # fmt: skip
+    return PipelineOptions(
+        options.portrait, options.size, options.seed, options.motion, options.mouth_gain, options.blink_rate,
+        by_coefficients, Vid2VidOptions(batch=options.batch, yaw_deg=options.yaw_deg), options.device,
+    )  # fmt: skip
 
 
 def speak(options: OneShotOptions) -> None:
@@ -78,11 +125,7 @@ def speak(options: OneShotOptions) -> None:
     warn_of_faults(speech, options.audio)
     name, pipeline = choose_pipeline(options.renderer)
     print(f"renderer {name}: {pipeline.told}")
-    head = pipeline.open(
-        PipelineOptions(
-            options.portrait, options.size, options.seed, options.motion, options.mouth_gain, options.blink_rate
-        )
-    )
+    head = pipeline.open(pipeline_options(options))
     out = options.out or Path("output") / f"{options.portrait.stem}_{options.audio.stem}.mp4"
     total = math.ceil(len(speech) * head.fps / SPEECH_HZ)
     clock = _Clock()
