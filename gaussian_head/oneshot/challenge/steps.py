@@ -24,6 +24,7 @@ from gaussian_head.media.video import VideoWriter, add_sound, frame_times, probe
 from gaussian_head.oneshot.challenge.keypoints import read_keypoints, write_keypoints
 from gaussian_head.oneshot.challenge.layout import FPS, Clip, Handover
 from gaussian_head.oneshot.challenge.workers import Motion, WorkerName, Workers
+from gaussian_head.oneshot.first_frame import warn_of_mismatch
 from gaussian_head.oneshot.source.crop import Box, cut
 
 Progress = Callable[[Iterable[ndarray], int, str], Iterator[ndarray]]
@@ -188,7 +189,9 @@ class FromAudio(Step):
 
     def inputs(self, clip: Clip) -> list[Path]:
         """See `Step`."""
-        return [clip.audio, self.files.first_frame(clip), self.files.coefficients("first_frames", clip)]
+        stage = "first_frames"
+        known = [self.files.keypoints(stage, clip), self.files.coefficients(stage, clip)]
+        return [clip.audio, self.files.first_frame(clip), *known]
 
     def outputs(self, clip: Clip) -> list[Path]:
         """See `Step`."""
@@ -196,7 +199,11 @@ class FromAudio(Step):
         return [self.files.coefficients("audio", clip), *rendered]
 
     def make(self, clip: Clip) -> None:
-        """See `Step`."""
+        """See `Step`; first-frame coefficients that are not the first frame's are told."""
+        (known,) = read_keypoints(self.files.keypoints("first_frames", clip))
+        if known is not None:
+            side = self.workers.side_px
+            warn_of_mismatch(self._first(clip), known, side, side, clip.name)
         self._follow(self.workers.expression, "audio", clip, None)
         if self.files.method == 2:
             self._render("audio", clip, INTERMEDIATE_CRF)
