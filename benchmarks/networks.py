@@ -24,6 +24,8 @@ from gaussian_head.geometry.face_alignment import cut_aligned
 from gaussian_head.networks.bisenet import BiSeNet, class_probabilities
 from gaussian_head.networks.coefficient_regressor import CoefficientRegressor
 from gaussian_head.networks.easyportrait_fpn import CLASSES, EasyPortraitFpn, FaceLabeller
+from gaussian_head.networks.fan import Fan
+from gaussian_head.networks.retinaface import RetinaFace
 
 FRAME_PX = 512
 
@@ -45,6 +47,8 @@ class NetworkOptions:
 def networks() -> dict[str, tuple[torch.nn.Module, Callable[[np.ndarray], object]]]:
     """Return each network with what it does to a frame, from the frame's bytes to the answer at the frame's size."""
     bisenet, regressor, pyramid = (network().eval() for network in (BiSeNet, CoefficientRegressor, EasyPortraitFpn))
+    retinaface, fan = RetinaFace().eval(), Fan().eval()
+    face = np.array([FRAME_PX, FRAME_PX, 3 * FRAME_PX, 3 * FRAME_PX]) / 4
 
     def regress(frame: np.ndarray) -> torch.Tensor:
         face = cut_aligned(frame, np.array([FRAME_PX, FRAME_PX, 0.45, FRAME_PX / 2, FRAME_PX / 2]))
@@ -53,6 +57,8 @@ def networks() -> dict[str, tuple[torch.nn.Module, Callable[[np.ndarray], object
     rows = {
         "BiSeNet (`--parser bisenet`), 512 px": (bisenet, lambda frame: class_probabilities(bisenet, frame)),
         "coefficient regressor, alignment included, 224 px": (regressor, regress),
+        "RetinaFace (one-shot portraits), 512 px": (retinaface, retinaface.detect),
+        "FAN, 98 points of one face, 256 px": (fan, lambda frame: fan.find(frame, face)),
     }
     for side in (224, 384, 512):
         labeller = FaceLabeller(pyramid, CLASSES[8], side)

@@ -3,7 +3,7 @@
 python -m gaussian_head.synthesize -S data/<ID> -M output/<name> [--eval | --use_train] [--audio x.wav|x.npy]
     [--pose walk|still|TRACK] [--torso footage|model] [--seed N] [--blink-rate N] [--mouth-gain X] [--brow-gain X]
     [--gaze footage|camera]
-    [--drive other.mp4|TRACKED|FOLDER] [--drive-pose transfer|own]
+    [--drive other.mp4|TRACKED|FOLDER|COEFFICIENTS] [--drive-pose transfer|own] [--drive-fps X]
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from gaussian_head.data.layout import SPEECH_HZ, VIDEO_FPS
 from gaussian_head.data.subject import Subject
 from gaussian_head.device import choose_device
 from gaussian_head.driving.borrowed import load_driver, name_of, sound_of
+from gaussian_head.driving.coefficients import is_coefficients, load_coefficient_driver
 from gaussian_head.driving.pose_track import SUFFIXES, load_pose_track
 from gaussian_head.driving.retarget import DrivePose, retarget
 from gaussian_head.driving.sequence import DrivingSequence
@@ -79,8 +80,11 @@ class SynthesizeOptions:
     gaze: Gaze = "footage"
     """With --audio: eyes look where they do in the footage, or into the camera."""
     drive: Path | None = None
-    """Another person who moves the head: a video, a driving sequence (.safetensors) or a subject folder; the clip gets
-    its length and its sound."""
+    """Another person who moves the head: a video, a driving sequence (.safetensors), a subject folder, or face
+    coefficients (.mat of SadTalker or Deep3DFaceRecon); the clip gets its length and its sound."""
+    drive_fps: float | None = None
+    """With --drive COEFFICIENTS, their frames a second; default: those of the video beside them, or else 25 (SadTalker;
+    ViCo's have 30)."""
     drive_pose: DrivePose = "transfer"
     """With --drive: the head turns as the other person's, or walks through its own footage."""
     torso: Literal["footage", "model"] | None = None
@@ -173,6 +177,11 @@ def check_drive(options: SynthesizeOptions) -> None:
         raise UserError("--drive gives motion and sound of its own; leave out --audio, --eval and --use_train.")
     if options.drive is None and options.drive_pose != "transfer":
         raise UserError("--drive-pose says how another person moves the head; give --drive, or leave it out.")
+    if options.drive_fps is not None:
+        if options.drive is None or not is_coefficients(options.drive):
+            raise UserError("--drive-fps is the rate of coefficients; give a .mat file by --drive, or leave it out.")
+        if not 1 <= options.drive_fps <= 1000:
+            raise UserError(f"--drive-fps must be 1..1000, got {options.drive_fps}.")
 
 
 def choose_motion(
@@ -191,9 +200,14 @@ def choose_motion(
                 f"--drive moves the mouth by landmarks, but this head listens to {head_hears} features; train one with "
                 "--condition landmarks, or give the other person's sound by --audio."
             )
-        driver = load_driver(options.drive, options.model / "drivers")
         footage = DrivingSequence.from_subject(subject, subject.train)
-        motion = retarget(driver, footage, options.drive_pose, partial(torso_thumbnail, subject.layout))
+        own_face = is_coefficients(options.drive)
+        if own_face:
+            driver = load_coefficient_driver(options.drive, footage, subject.layout, options.drive_fps)
+        else:
+            driver = load_driver(options.drive, options.model / "drivers")
+        torso = partial(torso_thumbnail, subject.layout)
+        motion = retarget(driver, footage, options.drive_pose, torso, own_face=own_face)
         return motion, len(driver), f"driven_by_{name_of(options.drive)}"
     if options.audio is None:
         split = "train" if options.use_train else "val"

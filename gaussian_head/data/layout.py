@@ -71,6 +71,11 @@ class SubjectLayout:
         own = self.root / DEEPSPEECH_OWN_NAME
         return own if extractor == "deepspeech" and not path.is_file() and own.is_file() else path
 
+    @property
+    def coefficients(self) -> Path:
+        """Mat, face coefficients of every frame: beside the folder, where `data_utils.coefficients` writes it."""
+        return self.root.resolve().with_suffix(".mat")
+
     def frame(self, k: int) -> Path:
         """JPEG, the resampled and cropped frame."""
         return self.root / "ori_imgs" / f"{k}.jpg"

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gaussian_head.data.coefficient_files import SUFFIXES as COEFFICIENT_SUFFIXES
 from gaussian_head.data.layout import VIDEO_FPS, SubjectLayout
 from gaussian_head.data.subject import Subject
 from gaussian_head.driving.sequence import DrivingSequence
@@ -20,6 +21,7 @@ from gaussian_head.media.video import probe_video
 logger = logging.getLogger(__name__)
 
 TRACKED = ".safetensors"
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 NATIVE_LOG = re.compile(r"[IW]\d{4} |INFO: |WARNING: All log messages before absl")
 """Lines that MediaPipe's native code writes to stderr whatever it is told."""
 _ANY_SIZE = 256
@@ -55,11 +57,22 @@ def name_of(source: Path) -> str:
 
 
 def sound_of(source: Path) -> Path | None:
-    """Return the file whose sound belongs to a driver: of a tracked file the `.wav` beside it."""
-    if source.is_dir() or source.suffix == TRACKED:
+    """Return the file whose sound belongs to a driver.
+
+    Of a tracked file it is the `.wav` beside it, of coefficients that or else the video beside them.
+    """
+    if source.is_dir() or source.suffix in (TRACKED, *COEFFICIENT_SUFFIXES):
         sound = SubjectLayout(source).speech if source.is_dir() else source.with_suffix(".wav")
-        return sound if sound.is_file() else None
+        if sound.is_file():
+            return sound
+        video = video_beside(source) if source.suffix in COEFFICIENT_SUFFIXES else None
+        return None if video is None else sound_of(video)
     return source if probe_video(source).has_audio else None
+
+
+def video_beside(source: Path) -> Path | None:
+    """Return the video of the same name beside a file, where there is one."""
+    return next((video for suffix in VIDEOS if (video := source.with_suffix(suffix)).is_file()), None)
 
 
 def track_video(video: Path, out: Path) -> None:
@@ -108,6 +121,11 @@ def _checked(motion: DrivingSequence, path: Path) -> DrivingSequence:
         )
     if not all(part.isfinite().all() for part in (motion.viewmats, motion.landmarks, motion.action_units)):
         raise UserError(f"{path} holds numbers that are not finite; track the video again.")
+    return at_video_rate(motion)
+
+
+def at_video_rate(motion: DrivingSequence) -> DrivingSequence:
+    """Bring a motion to 25 fps, between its frames by interpolation."""
     if motion.fps == VIDEO_FPS:
         return motion
     frames = max(1, round(len(motion) * VIDEO_FPS / motion.fps))

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from gaussian_head.data.action_units import BLINK_LIMIT
 from gaussian_head.driving.retarget_pose import nearest_torsos, transfer_pose
+from gaussian_head.driving.seen_faces import SeenFaces
 from gaussian_head.driving.sequence import DrivingSequence
 from gaussian_head.driving.speech import CHUNK
 from gaussian_head.driving.upper_face import (
@@ -47,7 +48,6 @@ from gaussian_head.geometry.landmarks import (
     UPPER_INNER_LIP,
 )
 from gaussian_head.geometry.speech_points import speech_weights
-from gaussian_head.model.landmark_space import LandmarkSpace
 
 DrivePose = Literal["transfer", "own"]
 
@@ -55,8 +55,6 @@ GAINS = (1 / 3, 2.0)
 """A driver's motion is never scaled by less or more: what is made much larger is mostly the tracker's noise."""
 LOW, HIGH = 0.05, 0.95
 """Quantiles that stand for the closed and the wide open mouth, and for weak and strong motion."""
-COMPONENTS = 64
-"""Of the subject's faces; what lies beyond them is less than the tracker's noise."""
 CLOSED_M = (0.001, 0.003)
 """Lips this far apart are closed: the first, or what a person's closest lips measure, if that is less than the second.
 
@@ -146,10 +144,7 @@ class FaceTransfer:
         self._mean, self._driver_mean = own.mean(0), driver.landmarks.mean(0)
         self._mouth = torch.from_numpy(speech_weights(self._mean.numpy())).index_fill(0, torch.from_numpy(IRISES), 0.0)
         self._gains = self._measure_gains(driver.landmarks, own)
-        self._space = LandmarkSpace(COMPONENTS, 0, 0, footage.hair.shape[1])
-        self._space.fit(own, footage.hair, footage.viewmats)
-        codes = self._encode(own)
-        self._least, self._most = codes.amin(0), codes.amax(0)
+        self._seen = SeenFaces(footage)
         gaps = MOUTH + EYES
         scales = (Scale.of_lips, Scale.of_width, Scale.of_eye, Scale.of_eye)
         theirs = driver.landmarks.numpy()
@@ -161,8 +156,8 @@ class FaceTransfer:
 
     def landmarks(self, landmarks: Float[Tensor, "T 478 3"]) -> Float[Tensor, "T 478 3"]:
         """Carry over some frames' landmarks, metres."""
-        codes = self._encode(self._mean + self._gains * (landmarks - self._driver_mean))
-        faces = self._decode(torch.minimum(torch.maximum(codes, self._least), self._most)).numpy()
+        codes = self._seen.encode(self._mean + self._gains * (landmarks - self._driver_mean))
+        faces = self._seen.decode(self._seen.limited(codes)).numpy()
         given = landmarks.numpy()
         missing = np.stack([
             scale(gap.measure(given)) - gap.measure(faces)
@@ -173,13 +168,6 @@ class FaceTransfer:
     def action_units(self, units: Float[Tensor, "T 6"]) -> Float[Tensor, "T 6"]:
         """Carry over some frames' action units, 0..5."""
         return torch.minimum(units * self._unit_gains, self._unit_limits)
-
-    def _encode(self, faces: Float[Tensor, "T 478 3"]) -> Float[Tensor, "T K"]:
-        """Return the faces' components in the subject's space."""
-        return ((faces - self._mean).flatten(1) * self._space.weights) @ self._space.basis.T
-
-    def _decode(self, codes: Float[Tensor, "T K"]) -> Float[Tensor, "T 478 3"]:
-        return self._mean + (codes @ self._space.basis / self._space.weights).unflatten(1, (478, 3))
 
     def _measure_gains(self, driver: Float[Tensor, "T 478 3"], own: Float[Tensor, "N 478 3"]) -> Float[Tensor, "478 1"]:
         """Return what each point's deviation is multiplied by: the gains of the face's regions, smoothly joined."""
@@ -219,6 +207,8 @@ def retarget(
     footage: DrivingSequence,
     pose: DrivePose = "transfer",
     torso: Callable[[int], Float[np.ndarray, "h w 4"]] | None = None,
+    *,
+    own_face: bool = False,
     chunk: int = CHUNK,
 ) -> Iterator[DrivingSequence]:
     """Move a subject as another person moves, frame by frame.
@@ -229,12 +219,13 @@ def retarget(
         pose: `transfer`: the head turns and moves as the driver's does, before the torso of the footage's nearest
             pose; `own`: it walks through its footage, and only the face is the driver's.
         torso: With `own`: small pictures of the footage's torso (`walk.torso_thumbnail`).
+        own_face: The driver's landmarks and action units are the subject's already (`driving.coefficients`).
         chunk: Frames of each piece; changes nothing else.
 
     Yields:
         Pieces that follow each other, as many frames in all as the driver has.
     """
-    face = FaceTransfer(driver, footage)
+    face = None if own_face else FaceTransfer(driver, footage)
     run = longest_run(footage.frame_index)
     walked = replace(footage, **{name: part[run] for name, part in footage.parts().items()})
     if pose == "own":
@@ -249,11 +240,10 @@ def retarget(
         else:
             body = replace(walked, **{name: part[torsos[now]] for name, part in walked.parts().items()})
             body = replace(body, viewmats=viewmats[now])
-        yield replace(
-            body,
-            landmarks=face.landmarks(driver.landmarks[now]),
-            action_units=face.action_units(driver.action_units[now]),
-        )
+        landmarks, units = driver.landmarks[now], driver.action_units[now]
+        if face is not None:
+            landmarks, units = face.landmarks(landmarks), face.action_units(units)
+        yield replace(body, landmarks=landmarks, action_units=units)
 
 
 def _gain(own: float | np.floating, theirs: float | np.floating) -> float:

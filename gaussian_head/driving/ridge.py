@@ -51,6 +51,7 @@ def choose_penalty(
     weights: Float[np.ndarray, " N"],
     time: int,
     score: Callable[[Float[np.ndarray, "T K"]], float],
+    penalties: tuple[float, ...] = PENALTIES,
 ) -> tuple[float, Float[np.ndarray, "T K"]]:
     """Choose the smallest penalty whose held-out score comes within TOLERANCE of the best one's.
 
@@ -62,10 +63,11 @@ def choose_penalty(
         weights: Importance of each sample.
         time: Number of frames.
         score: Judges held-out predictions; larger is better.
+        penalties: Candidates, ascending.
 
     Returns:
         The penalty, and the held-out predictions under it.
     """
-    tried = [(penalty, predict_held_out(x, y, weights, time, penalty)) for penalty in PENALTIES]
+    tried = [(penalty, predict_held_out(x, y, weights, time, penalty)) for penalty in penalties]
     scores = [score(predicted) for _, predicted in tried]
     return next(pair for pair, found in zip(tried, scores, strict=True) if found >= max(scores) - TOLERANCE)

@@ -41,18 +41,6 @@ class FaceCoefficients:
     """Where the face was found (`face_alignment`): the scale that the picture is resized by, and its place (x, y) in
     px, y up from the last row. None where nobody knows."""
 
-    def __post_init__(self) -> None:
-        """Check the shapes.
-
-        Raises:
-            ValueError: A part has another width, or another number of frames.
-        """
-        frames = len(self.expression)
-        for name, width in WIDTHS.items():
-            part = getattr(self, name)
-            if part is not None and part.shape != (frames, width):
-                raise ValueError(f"FaceCoefficients: {name} must be [{frames}, {width}], got {list(part.shape)}.")
-
     def __len__(self) -> int:
         """Return T."""
         return len(self.expression)
@@ -85,7 +73,8 @@ class FaceCoefficients:
         """
         if not len(self):
             raise ValueError("moved: expected a face of one frame at least, got none.")
-        _require_width("moved: motion", motion, MOTION, MOTION_WITH_CROP)
+        if motion.shape[1] not in (MOTION, MOTION_WITH_CROP):
+            raise ValueError(f"moved: motion must be [frames, 70 or 73], got {list(motion.shape)}.")
         expression, angles, translation, crop = np.split(motion, [64, 67, 70], 1)
         still = self.take(np.zeros(len(motion), np.int64))
         crop = crop if crop.shape[1] else still.crop
@@ -95,12 +84,7 @@ class FaceCoefficients:
     def from_vector(
         cls, vector: Float[ndarray, "T 257"], crop: Float[ndarray, "T 3"] | None = None
     ) -> FaceCoefficients:
-        """Cut the 257 numbers up.
-
-        Raises:
-            ValueError: A row has another number of values, or the crop another number of rows.
-        """
-        _require_width("from_vector: coefficients", vector, COEFFICIENTS)
+        """Cut the 257 numbers up."""
         parts = (vector[:, part] for part in (IDENTITY, EXPRESSION, TEXTURE, ANGLES, LIGHT, TRANSLATION))
         return cls(*parts, crop)
 
@@ -109,7 +93,6 @@ class FaceCoefficients:
     @classmethod
     def from_deep3d(cls, coefficients: Float[ndarray, "T 257"], transforms: Float[ndarray, "T 5"]) -> FaceCoefficients:
         """Take transform parameters [width, height, scale, x, y] along; the picture's size is dropped."""
-        _require_width("from_deep3d: transform parameters", transforms, 5)
         return cls.from_vector(coefficients, transforms[:, 2:])
 
     def deep3d(
@@ -157,8 +140,6 @@ class FaceCoefficients:
     @classmethod
     def from_vico(cls, moving: Float[ndarray, "T 73"], fixed: Float[ndarray, "T 187"]) -> FaceCoefficients:
         """Join what moves (angles, expression, translation, crop) and what stays (identity, light, texture)."""
-        _require_width("from_vico: what moves", moving, MOTION_WITH_CROP)
-        _require_width("from_vico: what stays", fixed, 187)
         angles, expression, translation, crop = np.split(moving, [3, 67, 70], 1)
         identity, light, texture = np.split(fixed, [80, 107], 1)
         return cls(identity, expression, texture, angles, light, translation, crop)
@@ -177,7 +158,6 @@ class FaceCoefficients:
     @classmethod
     def from_pirender(cls, rows: Float[ndarray, "T 260"]) -> FaceCoefficients:
         """Take rows of 257 coefficients and the crop."""
-        _require_width("from_pirender: rows", rows, COEFFICIENTS + 3)
         return cls.from_vector(rows[:, :COEFFICIENTS], rows[:, COEFFICIENTS:])
 
     def pirender(self) -> Float[ndarray, "T 260"]:
@@ -192,8 +172,3 @@ class FaceCoefficients:
         if self.crop is None:
             raise ValueError("the crop is not known: expected coefficients that were extracted from pictures.")
         return self.crop
-
-
-def _require_width(what: str, rows: ndarray, *widths: int) -> None:
-    if rows.ndim != 2 or rows.shape[1] not in widths:
-        raise ValueError(f"{what} must be [frames, {' or '.join(map(str, widths))}], got {list(rows.shape)}.")

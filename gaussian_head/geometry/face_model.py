@@ -103,6 +103,14 @@ class FaceModel:
         """
         return self.mean_shape + _combine(self.identity_basis, identity) + _combine(self.expression_basis, expression)
 
+    def landmarks_only(self) -> FaceModel:
+        """Return the model of its 68 landmarks alone, without triangles: vertex k is landmark k."""
+        kept, none = self.landmarks, self.faces.new_zeros(0, 3)
+        return FaceModel(
+            self.mean_shape[kept], self.identity_basis[kept], self.expression_basis[kept], self.mean_albedo[kept],
+            self.albedo_basis[kept], none, none.new_zeros(len(kept), 0), torch.arange(len(kept), device=kept.device),
+        )  # fmt: skip
+
     def albedo(self, coefficients: Float[Tensor, "B A"]) -> Float[Tensor, "B V 3"]:
         """Return the vertices' colours under a light of 1, RGB; not clamped."""
         return self.mean_albedo + _combine(self.albedo_basis, coefficients)

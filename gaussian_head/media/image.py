@@ -60,7 +60,8 @@ def read_upright(path: Path) -> UInt8[ndarray, "H W C"]:
     content = np.fromfile(path, np.uint8)
     try:
         color = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
-        whole = None if color is None else cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+        may_have_alpha = color is not None and content[:2].tobytes() != _JPEG
+        whole = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if may_have_alpha else None
     except cv2.error as error:  # among others: more than 2 ** 30 pixels
         raise UserError(f"{path} cannot be read as a picture ({error.err}).") from error
     if color is None:

@@ -183,9 +183,14 @@ def _fit_components(
 
 
 def open_mouth(landmarks: Float[Tensor, "T 478 3"]) -> Float[Tensor, "478 3"]:
-    """Return the mean face with its mouth opened to REST_APERTURE_M, as the frames' landmarks follow their aperture."""
+    """Return the mean face with its mouth opened to REST_APERTURE_M."""
+    return with_mouth(landmarks, REST_APERTURE_M)
+
+
+def with_mouth(landmarks: Float[Tensor, "T 478 3"], aperture_m: float) -> Float[Tensor, "478 3"]:
+    """Return the mean face with its mouth opened so far, as the frames' landmarks follow their aperture."""
     aperture = torch.from_numpy(np.asarray(mouth_aperture(landmarks.numpy()))).to(landmarks)
     opening = aperture - aperture.mean()
     deviation = landmarks - landmarks.mean(0)
     slope = torch.einsum("t,tlc->lc", opening, deviation) / (opening.square().sum() + 1e-8 * len(opening))
-    return landmarks.mean(0) + slope * (REST_APERTURE_M - aperture.mean())
+    return landmarks.mean(0) + slope * (aperture_m - aperture.mean())

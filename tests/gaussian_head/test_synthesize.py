@@ -17,9 +17,11 @@ from cuda_ext import diff_gaussian_rasterization as drop_in
 from gaussian_head.data.layout import SPEECH_HZ, SubjectLayout
 from gaussian_head.data.subject import Subject
 from gaussian_head.driving.sequence import DrivingSequence
+from gaussian_head.geometry.coefficients import FaceCoefficients
 from gaussian_head.geometry.landmarks import mouth_aperture
 from gaussian_head.media.audio import load_audio, write_wav
 from gaussian_head.media.image import read_rgb, read_rgba, write_png
+from gaussian_head.media.mat import write_deep3d
 from gaussian_head.media.video import VideoWriter, probe_video, read_frames
 from gaussian_head.synthesize import main
 from gaussian_head.training.torso_fit import fit_torso
@@ -198,6 +200,9 @@ def test_another_background(call: Call, tiny_run: Path, tmp_path: Path) -> None:
         (["--drive", "x.mp4", "--eval"], "--drive gives motion and sound of its own"),
         (["--drive", "x.mp4", "--use_train"], "--drive gives motion and sound of its own"),
         (["--drive-pose", "own"], "--drive-pose says how another person"),
+        (["--drive", "x.mp4", "--drive-fps", "30"], "--drive-fps is the rate of coefficients"),
+        (["--drive", "x.mat", "--drive-fps", "0"], "--drive-fps must be 1..1000, got 0"),
+        (["--drive", "nowhere.mat"], "nowhere.mat is missing"),
     ],
 )
 def test_bad_input_is_one_line(call: Call, capsys: pytest.CaptureFixture[str], flags: list[str], told: str) -> None:
@@ -231,6 +236,38 @@ def test_a_subject_folder_may_drive(call: Call, tiny_subject: Path, tiny_run: Pa
     shutil.copytree(tiny_subject, other)
     assert call("--drive", other, "--alpha") == 0
     assert len(list((tiny_run / "driven_by_somebody.else_rgba").glob("*.png"))) == 88
+
+
+def test_coefficients_may_drive(
+    call: Call, tiny_subject: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("GAUSSIAN_HEAD_CHECKPOINTS", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data" / "tiny"
+    shutil.copytree(tiny_subject, folder)
+    opening = mouth_aperture(Subject(folder, 64).landmarks.numpy())
+
+    def of(opening_m: np.ndarray) -> FaceCoefficients:
+        vector = np.zeros((len(opening_m), 257), np.float32)
+        vector[:, 90:93] = 100 * opening_m[:, None] + (0.3, -0.2, 0.1)
+        return FaceCoefficients.from_vector(vector, np.ones((len(opening_m), 3), np.float32))
+
+    write_deep3d(tmp_path / "speech.mat", *of(opening[20:50]).deep3d())
+    assert call("--drive", tmp_path / "speech.mat", source=folder) == 2
+    assert "data_utils.coefficients" in capsys.readouterr().err
+    write_deep3d(SubjectLayout(folder).coefficients, *of(opening).deep3d())
+    speech = load_audio(SubjectLayout(folder).speech)[20 * 640 : 45 * 640]
+    write_wav(tmp_path / "speech.wav", speech, SPEECH_HZ)
+    assert call("--drive", tmp_path / "speech.mat", "--drive-fps", "30", source=folder) == 0
+    out = last_line(capsys)
+    assert out == tiny_run / "driven_by_speech.mp4"
+    frames = frames_of(out)
+    assert len(frames) == 25
+    assert similarity(load_audio(out), speech) > 0.95
+    darkness = [255 - float(frame[38:46, 26:38].mean()) for frame in frames]
+    wanted = np.interp(np.arange(25) * 30 / 25, np.arange(30), opening[20:50])
+    assert np.corrcoef(darkness, wanted)[0, 1] > 0.7
 
 
 def test_a_drive_video_without_a_face(call: Call, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -18,12 +18,15 @@ from gaussian_head.geometry.landmarks import MESH_TO_68
 from gaussian_head.media.image import resize
 from gaussian_head.networks.face_mesh import FaceMeshDetector, detect_face_boxes, import_mediapipe
 from gaussian_head.networks.fan import load_fan, to_68
-from gaussian_head.networks.retinaface import load_retinaface
+from gaussian_head.networks.retinaface import MAX_OVERLAP, load_retinaface
+from gaussian_head.networks.s3fd import suppress
 from gaussian_head.networks.weights import WeightsMissingError, find_weights
 
 FinderName = Literal["auto", "retinaface", "mediapipe"]
 SEARCH_PX = 1280
 """Pictures with a longer side are searched at this size."""
+WINDOW_SHARES = (1.0, 0.5, 0.25)
+"""Where no face is found, squares of these shares of the shorter side are searched one by one."""
 LOOK_SHARE, LOOK_PX = 2.0, 512
 """MediaPipe's mesh looks at a square this many times as large as the face found, at this size."""
 
@@ -43,6 +46,12 @@ class FoundFace:
     def size_px(self) -> float:
         """Return the larger of width and height from the brows to the chin."""
         return float(np.ptp(self.landmarks, axis=0).max())
+
+    @property
+    def tilt_deg(self) -> float:
+        """Return the turn of the line through the eyes in the picture, clockwise, -180..180."""
+        x, y = self.landmarks[42:48].mean(0) - self.landmarks[36:42].mean(0)
+        return float(np.degrees(np.arctan2(y, x)))
 
 
 @runtime_checkable
@@ -72,13 +81,11 @@ class MediaPipeFinder:
     def find(self, rgb: UInt8[ndarray, "H W 3"]) -> FoundFace | None:
         """See `FaceFinder`."""
         small, scale = shrunken(rgb)
-        boxes = detect_face_boxes([small])[0] / scale
-        for box in boxes:
-            mesh = _mesh_near(rgb, box)
-            if mesh is not None:
-                return FoundFace(mesh[MESH_TO_68, :2], len(boxes), mesh)
-        mesh = _mesh_in(small)  # the full-range detector misses faces that fill the picture
-        return None if mesh is None else FoundFace(mesh[MESH_TO_68, :2] / scale, 1, mesh / scale)
+        found = _first_mesh(rgb, detect_face_boxes([small])[0] / scale)
+        if found is None:  # the full-range detector misses faces that fill the picture
+            mesh = _mesh_in(small)
+            found = None if mesh is None else FoundFace(mesh[MESH_TO_68, :2] / scale, 1, mesh / scale)
+        return found or _first_mesh(rgb, _boxes_in_windows(rgb))
 
 
 class RetinaFaceFinder:
@@ -120,6 +127,33 @@ def shrunken(rgb: UInt8[ndarray, "H W 3"]) -> tuple[UInt8[ndarray, "h w 3"], flo
     height, width = rgb.shape[:2]
     scale = min(1.0, SEARCH_PX / max(height, width))
     return resize(rgb, max(1, round(width * scale)), max(1, round(height * scale))), scale
+
+
+def _first_mesh(rgb: UInt8[ndarray, "H W 3"], boxes: Float[ndarray, "N 4"]) -> FoundFace | None:
+    """Return the largest box's face of which the mesh finds the points, too."""
+    meshes = (_mesh_near(rgb, box) for box in boxes)
+    mesh = next((mesh for mesh in meshes if mesh is not None), None)
+    return None if mesh is None else FoundFace(mesh[MESH_TO_68, :2], len(boxes), mesh)
+
+
+def _boxes_in_windows(rgb: UInt8[ndarray, "H W 3"]) -> Float[ndarray, "N 4"]:
+    """Look through smaller and smaller squares of a picture: the detector sees 192 px, small faces vanish in that."""
+    height, width = rgb.shape[:2]
+    for share in WINDOW_SHARES:
+        side = max(1, round(min(height, width) * share))
+        corners = [(x, y) for y in _starts(height, side) for x in _starts(width, side)]
+        windows = [np.ascontiguousarray(rgb[y : y + side, x : x + side]) for x, y in corners]
+        found = [boxes + (*xy, *xy) for xy, boxes in zip(corners, detect_face_boxes(windows), strict=True)]
+        boxes = np.concatenate(found)
+        if len(boxes):
+            return boxes[suppress(boxes, np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), MAX_OVERLAP)]
+    return np.zeros((0, 4))
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Return where windows begin that cover a length and overlap by half."""
+    count = -(-2 * (length - side) // side) + 1
+    return np.linspace(0, length - side, count).astype(int).tolist()
 
 
 def _mesh_near(rgb: UInt8[ndarray, "H W 3"], box: Float[ndarray, "4"]) -> Float[ndarray, "478 3"] | None:

@@ -23,6 +23,8 @@ FADE_SHARE = 0.1
 """Width of the fading border, in sides of the square (box) or of the face (face)."""
 GROWTH_SHARE = 0.1
 """The face's mask reaches beyond its outline by this share of the face: jaws drop."""
+TRUSTED_ALPHA = 0.25
+"""Where the picture is more transparent, less and less of the frame is taken: its straight colours are hardly known."""
 FOREHEAD = 0.9
 """Height of the forehead above the brows, in distances from the brows to the tip of the nose."""
 
@@ -69,16 +71,19 @@ class Paster:
         if self._method == "seamless":
             out[rows, columns] = _cloned(seen, out[rows, columns])
         else:
-            still, new = np.float32(out[rows, columns]), np.float32(seen)
+            still, new, mask = np.float32(out[rows, columns]), np.float32(seen), self.mask
             if self._alpha is not None:
-                new = self._uncomposed(new, self._alpha[rows, columns])
-            out[rows, columns] = np.clip(np.rint(still + self.mask[..., None] * (new - still)), 0, 255)
+                share = np.float32(self._alpha[rows, columns]) / 255
+                new = self._uncomposed(new, share)
+                mask = mask * np.minimum(1, share / TRUSTED_ALPHA)
+            out[rows, columns] = np.clip(np.rint(still + mask[..., None] * (new - still)), 0, 255)
         return out if self._alpha is None else np.dstack([out, self._alpha])
 
-    def _uncomposed(self, colors: Float32[ndarray, "h w 3"], alpha: UInt8[ndarray, "h w"]) -> Float32[ndarray, "h w 3"]:
-        """Return the straight colours that look like these over the background."""
-        share = np.float32(alpha)[..., None] / 255
-        straight = self._background + (colors - self._background) / np.maximum(share, 1 / 255)
+    def _uncomposed(
+        self, colors: Float32[ndarray, "h w 3"], share: Float32[ndarray, "h w"]
+    ) -> Float32[ndarray, "h w 3"]:
+        """Return the straight colours that, with this alpha in 0..1, look like these over the background."""
+        straight = self._background + (colors - self._background) / np.maximum(share[..., None], 1 / 255)
         return np.clip(straight, 0, 255)
 
 

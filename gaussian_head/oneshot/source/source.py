@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,9 @@ from gaussian_head.oneshot.source.paste import PasteMethod, Paster
 
 SMALLEST_FACE_PX, SMALL_FACE_PX = 32, 96
 """From the brows to the chin: smaller faces are refused; smaller ones become blurred, which is told."""
+LARGEST_TILT_DEG = 30.0
+SEARCH_S, LOOKS_PER_S = 60, 2
+"""How far into a reference video a face is looked for, and how often."""
 WHITE = (255, 255, 255)
 
 logger = logging.getLogger(__name__)
@@ -175,6 +179,8 @@ def _remarks(face: FoundFace, box: Box, width: int, height: int, options: Source
         yield f"shows {face.faces} faces; the largest is taken."
     if face.size_px < SMALL_FACE_PX:
         yield f"the face is small ({face.size_px:.0f} px from the brows to the chin): enlarged, it will be blurred."
+    if abs(face.tilt_deg) > LARGEST_TILT_DEG:
+        yield f"the head is tilted by {abs(face.tilt_deg):.0f} degrees; renderers expect it upright: turn the picture."
     if options.mode == "resize":
         if width != height and options.border == "clamp":
             yield f"the picture of {width} x {height} px is squeezed to a square."
@@ -224,7 +230,7 @@ class ReferenceVideo:
     """A video whose motion is borrowed, cut as the first of its frames that shows a face."""
 
     path: Path
-    fps: float
+    fps: float | int
     """Frames per second of what `crops` gives, whatever the video's own rate."""
     box: Box
     """In px of its frames."""
@@ -243,7 +249,7 @@ class ReferenceVideo:
 def open_reference(
     path: Path,
     options: SourceOptions = SourceOptions(),  # noqa: B008 -- frozen
-    fps: float = 25.0,
+    fps: float | int = 25,
     finder: FaceFinder | None = None,
 ) -> ReferenceVideo:
     """Find the face of a video and cut all its frames alike.
@@ -259,10 +265,11 @@ def open_reference(
         UserError: It is no video, or shows no face, or a tiny one.
     """
     path, finder = Path(path), finder or open_finder()
-    for k, frame in enumerate(read_frames_at(path, fps)):
+    every = max(1, round(fps / LOOKS_PER_S))
+    for k, frame in enumerate(islice(read_frames_at(path, fps), 0, round(fps * SEARCH_S), every)):
         face = finder.find(frame)
         if face is not None:
             if k:
-                logger.warning("%s: its first %d frames show no face.", path, k)
+                logger.warning("%s: a face is first seen after %.1f s.", path, k * every / fps)
             return ReferenceVideo(path, fps, _cut(frame, face, options, str(path)).box, options.side_px)
-    raise UserError(f"no face found in any frame of {path}; give a video of a face, lit and large.")
+    raise UserError(f"no face found in the first {SEARCH_S} s of {path}; give a video of a face, lit and large.")
