@@ -86,6 +86,9 @@ def test_small_pictures_are_enlarged_and_large_ones_are_not(
     assert read_portrait(portrait, 448).rgb.shape == (448, 448, 3)
     assert read_portrait(portrait, 100).rgb.shape == (224, 224, 3)
     assert read_portrait(portrait, 2048).rgb.shape == (896, 896, 3)  # at most four times
+    huge = portrait.with_name("huge.png")
+    write_png(huge, cv2.resize(procedural_portrait().rgb, (2400, 2400)))
+    assert max(read_portrait(huge).rgb.shape) < 1200
     with caplog.at_level(logging.WARNING):
         small = portrait.with_name("small.png")
         write_png(small, cv2.resize(procedural_portrait().rgb, (150, 150)))
