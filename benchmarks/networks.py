@@ -22,10 +22,22 @@ import tyro
 from gaussian_head.errors import configure_logging, run_command
 from gaussian_head.geometry.face_alignment import cut_aligned
 from gaussian_head.networks.bisenet import BiSeNet, class_probabilities
+from gaussian_head.networks.challenge_expression import ChallengeExpression
+from gaussian_head.networks.challenge_pose import ChallengePose
 from gaussian_head.networks.coefficient_regressor import CoefficientRegressor
 from gaussian_head.networks.easyportrait_fpn import CLASSES, EasyPortraitFpn, FaceLabeller
 from gaussian_head.networks.fan import Fan
+from gaussian_head.networks.pirender import PIRenderGenerator
 from gaussian_head.networks.retinaface import RetinaFace
+from gaussian_head.networks.sadtalker_expression import ExpressionNetwork
+from gaussian_head.networks.sadtalker_pose import PoseNetwork
+from gaussian_head.networks.vid2vid_generator import Generator
+from gaussian_head.networks.vid2vid_keypoints import KeypointDetector
+from gaussian_head.networks.vid2vid_motion import MappingNet
+from gaussian_head.networks.wav2lip import Wav2Lip
+from gaussian_head.oneshot.face_renderer.pirender import PIRenderRenderer
+from gaussian_head.oneshot.face_renderer.vid2vid import Vid2VidRenderer
+from gaussian_head.oneshot.wav2lip.lip_sync import LipPainter, LipSyncConfig
 
 FRAME_PX = 512
 
@@ -60,10 +72,48 @@ def networks() -> dict[str, tuple[torch.nn.Module, Callable[[np.ndarray], object
         "RetinaFace (one-shot portraits), 512 px": (retinaface, retinaface.detect),
         "FAN, 98 points of one face, 256 px": (fan, lambda frame: fan.find(frame, face)),
     }
+    say, turn, say_30, turn_30 = (
+        network().eval() for network in (ExpressionNetwork, PoseNetwork, ChallengeExpression, ChallengePose)
+    )
+    mels, mels_30, style = torch.zeros(1, 1, 80, 16), torch.zeros(1, 90, 40, 5), torch.zeros(1, dtype=torch.int64)
+    latent, first, heard = torch.zeros(1, 64), torch.zeros(1, 6), torch.zeros(1, 32, 512)
+    first_30, driven = torch.zeros(1, 9), torch.zeros(1, 90, 264)
+    rows |= {
+        "SadTalker's expression network, a frame of sound": (say, lambda _: say(mels, latent, style[:, None])),
+        "SadTalker's pose network, 32 frames once heard": (turn, lambda _: turn.decode(latent, first, style, heard)),
+        "challenge entry's expression network, 90 frames": (say_30, lambda _: say_30(mels_30, latent)),
+        "challenge entry's pose network, 90 frames": (turn_30, lambda _: turn_30(first_30, driven)),
+    }
+    renderer = PIRenderRenderer(PIRenderGenerator(), batch=1)
+    motion = np.zeros((1, 73), np.float32)
+
+    def render(frame: np.ndarray) -> list[np.ndarray]:
+        portrait = np.ascontiguousarray(frame[: renderer.side_px, : renderer.side_px])
+        return list(renderer.animate(portrait, motion[0], motion))
+
+    rows["PIRender, portrait included, 256 px"] = (renderer.network, render)
+    wav2lip = Wav2Lip().eval()
+
+    def draw_lips(frame: np.ndarray) -> np.ndarray:
+        painter = LipPainter(wav2lip, lambda pictures: [], LipSyncConfig(box=(128, 448, 144, 368)))
+        return next(painter.refine([frame], 1, 25, np.zeros(640, np.float32)))
+
+    rows["Wav2Lip (`oneshot.wav2lip`), mel and paste included, 96 px"] = wav2lip, draw_lips
     for side in (224, 384, 512):
         labeller = FaceLabeller(pyramid, CLASSES[8], side)
         rows[f"EasyPortrait FPN (`--teeth easyportrait`), {side} px"] = (pyramid, labeller.label)
+    rows["face-vid2vid, a frame of 256 px, the portrait already read"] = _vid2vid()
     return rows
+
+
+def _vid2vid() -> tuple[torch.nn.Module, Callable[[np.ndarray], object]]:
+    """Return the renderer's networks, and how one frame is drawn of a portrait that was read before."""
+    parts = KeypointDetector(), Generator(), MappingNet()
+    renderer = Vid2VidRenderer(*parts, 256)
+    random = np.random.default_rng(0)
+    first, window = (random.normal(0, 0.3, shape).astype(np.float32) for shape in ((70,), (1, 70, 27)))
+    look = renderer.look_at(torch.rand(1, 3, 256, 256), first)
+    return torch.nn.ModuleList(parts), lambda _: renderer.draw(look, window)
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Stage `action_units` where MediaPipe's face landmarker found the face: brows, blinks and jaw from its blendshapes.
+"""Stage `action_units` with the blendshapes of MediaPipe's face landmarker: brows, blinks and jaw.
 
 The other units are measured on the mesh, as in `action_units`: `eyeWide` does not follow wide eyes, `cheekSquint` and
 `noseSneer` never leave 0 (docs/formats.md). A blendshape rests at another score in every face, so, as on the mesh, what
@@ -39,7 +39,7 @@ def extract_blendshape_units(layout: SubjectLayout, progress: Progress = no_prog
     """
     units = measure_blendshape_units(read_face_task(layout))
     facts = extract_action_units(layout, progress, units)
-    return {"action_units": "task", "from_blendshapes": [f"AU{unit:02d}" for unit in units], **facts}
+    return {"action_units": "blendshapes", "from_blendshapes": [f"AU{unit:02d}" for unit in units], **facts}
 
 
 def measure_blendshape_units(task: FaceTask) -> dict[int, Float[ndarray, "T"]]:

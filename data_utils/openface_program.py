@@ -6,29 +6,16 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from data_utils.action_units import check_action_units
+from data_utils.published import OPENFACE
 from data_utils.stage import Progress, count_frames, no_progress
 from gaussian_head.data.layout import SubjectLayout
 from gaussian_head.errors import UserError
 from gaussian_head.media.files import replacing
 
-PROGRAM = "FeatureExtraction"
 REMEDY = "run it by hand, or give --action-units builtin."
-ActionUnitChoice = Literal["auto", "builtin", "openface"]
-
-
-def choose_action_units(choice: ActionUnitChoice) -> str:
-    """Return what a choice means here: `auto` is OpenFace where its program is on the PATH, else `builtin`.
-
-    Raises:
-        UserError: OpenFace is asked for and its program is not on the PATH.
-    """
-    there = shutil.which(PROGRAM) is not None
-    if choice == "openface" and not there:
-        raise UserError(f"{PROGRAM} is not on the PATH; add OpenFace's folder to it, or put its CSV in as au.csv.")
-    return "openface" if there and choice != "builtin" else "builtin"
 
 
 def run_openface(layout: SubjectLayout, progress: Progress = no_progress) -> dict[str, Any]:
@@ -51,16 +38,16 @@ def run_openface(layout: SubjectLayout, progress: Progress = no_progress) -> dic
         for k in range(count):  # the program sorts by name: 10 would come before 2
             (pictures / f"{k:08d}.jpg").symlink_to(layout.frame(k).resolve())
         for _ in progress(range(1), 1, "action_units"):
-            command = [shutil.which(PROGRAM) or PROGRAM, "-fdir", pictures, "-aus", "-out_dir", out, "-of", "au"]
+            command = [shutil.which(OPENFACE) or OPENFACE, "-fdir", pictures, "-aus", "-out_dir", out, "-of", "au"]
             try:
                 subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 -- the user's program
             except (OSError, subprocess.CalledProcessError) as error:
                 said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
-                raise UserError(f"{PROGRAM} failed ({''.join(said)}); {REMEDY}") from error
+                raise UserError(f"{OPENFACE} failed ({''.join(said)}); {REMEDY}") from error
         written = sorted(out.glob("*.csv"))
         if not written:
-            raise UserError(f"{PROGRAM} wrote no CSV; {REMEDY}")
+            raise UserError(f"{OPENFACE} wrote no CSV; {REMEDY}")
         told = check_action_units(layout, written[0])
         with replacing(layout.action_units) as temporary:
             shutil.copyfile(written[0], temporary)
-    return {"source": PROGRAM, "frames": count, **told}
+    return {"source": OPENFACE, "frames": count, **told}

@@ -18,8 +18,15 @@ import tyro
 from data_utils.audio import extract_audio
 from data_utils.audio_features import Choice, choose_extractor
 from data_utils.frames import Crop, check_video, extract_frames, replace_frames
-from data_utils.openface_program import ActionUnitChoice, choose_action_units
-from data_utils.published import LandmarksChoice, ParserChoice, TeethChoice, choose, choose_landmarks
+from data_utils.published import (
+    ActionUnitChoice,
+    LandmarksChoice,
+    ParserChoice,
+    TeethChoice,
+    choose,
+    choose_action_units,
+    choose_landmarks,
+)
 from data_utils.stage import Manifest, Stage, digest
 from data_utils.stages import INTAKE, STAGE_NAMES, StageName, build_stages
 from data_utils.tracker_choice import Tracker, choose_tracker
@@ -47,15 +54,17 @@ class ProcessOptions:
     audio_layers: str = "last"
     """Of a speech encoder: last, one of its layers (9), several with shares (6:1,9:3), or mix, the mean of all."""
     landmarks: LandmarksChoice = "auto"
-    """Who finds the face: mesh, built in, or task, MediaPipe's face landmarker, which needs its file; auto: mesh."""
+    """Who finds the face: mesh, built in, or task, MediaPipe's face landmarker; auto: task where its file is."""
     tracker: Tracker = "auto"
     """canonical: built in; bfm: the Basel Face Model 2009 (data_utils.convert_bfm); auto: bfm where its file is."""
     parser: ParserChoice = "auto"
     """Who says what a pixel belongs to: builtin, or bisenet, which needs weights; auto: bisenet where they are."""
     teeth: TeethChoice = "auto"
-    """Who finds the teeth: builtin, or easyportrait, which needs weights; auto: easyportrait where they are."""
+    """Who finds the teeth: builtin, or easyportrait, which needs weights (easyportrait-mmseg: the same weights in
+    mmsegmentation's network, where that is installed); auto: easyportrait where they are."""
     action_units: ActionUnitChoice = "auto"
-    """Who measures action units: builtin, or openface, its program; auto: openface where it is on the PATH."""
+    """Who measures action units: builtin, on the mesh; openface, its program; or blendshapes, five units as the task's
+    network sees them; auto: openface where it is on the PATH, else builtin."""
     only: tuple[StageName, ...] = ()
     """Run these stages alone."""
     force: bool = False
@@ -86,7 +95,7 @@ def process(options: ProcessOptions) -> SubjectLayout:
     stages = build_stages(
         layout, size=options.size, crop=options.crop, extractor=extractor, layers=options.audio_layers,
         landmarks=landmarks, tracker=tracker, parser=parser, teeth=teeth,
-        action_units=choose_action_units(options.action_units),
+        action_units=choose_action_units(options.action_units, landmarks),
     )  # fmt: skip
     chosen = [stages[name] for name in options.only or STAGE_NAMES]
     if not options.only and manifest.facts("landmarks") and not _all_up_to_date(manifest, stages, INTAKE):
@@ -109,6 +118,7 @@ def _place_video(options: ProcessOptions) -> SubjectLayout:
     default = own_folder.root if is_in_place else Path("data") / video.stem
     layout = SubjectLayout(options.out or default)
     check_video(video)
+    _refuse_folder_of_another_tool(layout)
     if layout.video.exists() and layout.video.samefile(video):
         return layout
     if layout.video.exists():
@@ -121,6 +131,16 @@ def _place_video(options: ProcessOptions) -> SubjectLayout:
     with replacing(layout.video) as temporary:
         shutil.copyfile(video, temporary)
     return layout
+
+
+def _refuse_folder_of_another_tool(layout: SubjectLayout) -> None:
+    """Leave alone what cannot be made again here: poses and parsing that another tool took hours for."""
+    theirs = layout.transforms("train").is_file() and not layout.mesh_landmarks.is_file()
+    if not layout.manifest.is_file() and (theirs or layout.head_frame.is_file()):
+        raise UserError(
+            f"{layout.root} was made by another tool, and processing would replace its files; train it as it is "
+            f"(scripts/train.sh {layout.root}), or process into another folder with --out."
+        )
 
 
 def _all_up_to_date(manifest: Manifest, stages: dict[StageName, Stage], names: Iterable[StageName]) -> bool:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from data_utils import drawing
+from data_utils.action_units import check_action_units
 from data_utils.drawing import Picture
 from data_utils.stage import Manifest, count_frames
 from gaussian_head.data.layout import (
@@ -24,11 +25,14 @@ from gaussian_head.data.layout import (
     VIDEO_FPS,
     SubjectLayout,
 )
+from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import MESH_TO_68, mouth_aperture
 from gaussian_head.media.audio import load_audio
 from gaussian_head.media.image import read_rgb, read_rgba, write_png
 
 SAMPLES = 6
+SAME_MEASURE = 0.999
+"""Correlation above which action units are those of the mesh, rounded to the CSV's decimals."""
 _TILE_PX = 256
 _PLOT = (3 * _TILE_PX + drawing.GAP, 150)
 _TINTS = {
@@ -87,7 +91,21 @@ def _headlines(layout: SubjectLayout, manifest: Manifest, count: int, invalid: l
             f"{before['translation_mm']:.2f} -> {after['translation_mm']:.2f} mm",
         ]
         lines.append(("   ".join(quality), 0.5))
-    return lines
+    agreement = _agreement_of_units(layout)
+    return [*lines, (f"au.csv's correlation with the built-in measure: {agreement}", 0.5)] if agreement else lines
+
+
+def _agreement_of_units(layout: SubjectLayout) -> str:
+    """Say how well action units that were not measured on the mesh agree with those that are; "" where all were."""
+    if not layout.action_units.is_file():
+        return ""
+    try:
+        told = check_action_units(layout)["correlation"]
+    except UserError as error:
+        return str(error)
+    if all(value is None or value > SAME_MEASURE for value in told.values()):
+        return ""
+    return ", ".join(f"{unit} {'-' if value is None else format(value, '.2f')}" for unit, value in told.items())
 
 
 def _landmark_tile(layout: SubjectLayout, k: int, landmarks: Float[ndarray, "T 478 3"] | None) -> Picture:

@@ -20,14 +20,17 @@ INTAKE: tuple[StageName, ...] = ("audio", "frames", "landmarks")
 """The stages that may refuse a video."""
 LANDMARKS = {"mesh": ("landmarks", "extract_landmarks"), "task": ("landmarks", "extract_task_landmarks")}
 PARSERS = {"builtin": ("parsing", "segment_frames"), "bisenet": ("parsing_bisenet", "parse_frames")}
-TEETH = {"builtin": ("teeth", "extract_teeth"), "easyportrait": ("teeth_easyportrait", "label_teeth")}
+TEETH = {
+    "builtin": ("teeth", "extract_teeth"), "easyportrait": ("teeth_easyportrait", "label_teeth"),
+    "easyportrait-mmseg": ("teeth_easyportrait", "label_teeth_by_mmseg"),
+}  # fmt: skip
 TRACKERS = {
     "canonical": ("tracking", "track_head"), "task": ("tracking", "track_head_from_task"),
     "bfm": ("model_tracking", "track_head_by_model"),
 }  # fmt: skip
 ACTION_UNITS = {
-    "builtin": ("action_units", "extract_action_units"), "task": ("blendshape_units", "extract_blendshape_units"),
-    "openface": ("openface_program", "run_openface"),
+    "builtin": ("action_units", "extract_action_units"), "openface": ("openface_program", "run_openface"),
+    "blendshapes": ("blendshape_units", "extract_blendshape_units"),
 }  # fmt: skip
 """Module and function of each alternative."""
 
@@ -53,12 +56,11 @@ def build_stages(
         crop: See `frames.extract_frames`.
         extractor: Name of the audio features.
         layers: Of a speech encoder: which of its layers.
-        landmarks: Who finds the face: mesh, the built-in one, or task, which then starts the built-in tracker and
-            measures some of the built-in action units.
+        landmarks: Who finds the face: mesh, the built-in one, or task, which then starts the built-in tracker.
         tracker: canonical, the built-in one, or bfm.
         parser: Who says what a pixel belongs to: builtin or bisenet.
-        teeth: Who finds the teeth: builtin or easyportrait.
-        action_units: Who measures action units: builtin or openface.
+        teeth: Who finds the teeth: builtin, easyportrait, or easyportrait-mmseg (as mmsegmentation builds it).
+        action_units: Who measures action units: builtin, openface, or blendshapes, which only task has.
     """
 
     def run(module: str, function: str) -> Callable[[Progress], dict[str, Any]]:
@@ -66,9 +68,8 @@ def build_stages(
 
     frames, mesh = per_frame(layout.frame), layout.mesh_landmarks
     task = (layout.face_task,) if landmarks == "task" else ()
-    if task:
-        tracker = "task" if tracker == "canonical" else tracker
-        action_units = "task" if action_units == "builtin" else action_units
+    if task and tracker == "canonical":
+        tracker = "task"
     parsing, mattes = per_frame(layout.parsing), per_frame(layout.matte)
     features = layout.audio_features(extractor)
     head = (layout.landmarks_3d, layout.landmarks_3d_valid)
@@ -102,7 +103,7 @@ def build_stages(
             _chosen("teeth", teeth),
         ),
         Stage(
-            "action_units", 1, (mesh, *head, *{"openface": (frames,), "task": task}.get(action_units, ())),
+            "action_units", 1, (mesh, *head, *{"openface": (frames,), "blendshapes": task}.get(action_units, ())),
             (layout.action_units,), run(*ACTION_UNITS[action_units]), _chosen("action_units", action_units),
         ),
         Stage(

@@ -31,14 +31,29 @@ def label_teeth(layout: SubjectLayout, progress: Progress = no_progress) -> dict
     Raises:
         UserError: The weights are missing, damaged, or another network's.
     """
-    labeller, landmarks = load_face_labeller(), np.load(layout.mesh_landmarks)
+    return _label(layout, load_face_labeller(), "easyportrait", progress)
+
+
+def label_teeth_by_mmseg(layout: SubjectLayout, progress: Progress = no_progress) -> dict[str, Any]:
+    """Write the same with the network that mmsegmentation builds.
+
+    Raises:
+        UserError: As above, or mmsegmentation or its mmcv is not installed.
+    """
+    from gaussian_head.networks.easyportrait_mmseg import MmsegFpn
+
+    return _label(layout, load_face_labeller(build=MmsegFpn), "easyportrait-mmseg", progress)
+
+
+def _label(layout: SubjectLayout, labeller: FaceLabeller, name: str, progress: Progress) -> dict[str, Any]:
+    landmarks = np.load(layout.mesh_landmarks)
     shown = 0
     for k in progress(range(len(landmarks)), len(landmarks), "teeth"):
         teeth = mark_teeth(read_rgb(layout.frame(k)), landmarks[k], labeller)
         shown += bool(teeth.any())
         write_teeth(layout, k, teeth)
     facts = {"frames": len(landmarks), "frames_with_teeth": shown, "side_px": labeller.side}
-    return {"teeth": "easyportrait", **facts, **weights_facts("easyportrait")}
+    return {"teeth": name, **facts, **weights_facts("easyportrait")}
 
 
 def mark_teeth(

@@ -3,7 +3,7 @@
 python -m gaussian_head.synthesize -S data/<ID> -M output/<name> [--eval | --use_train] [--audio x.wav|x.npy]
     [--pose walk|still|TRACK] [--torso footage|model] [--seed N] [--blink-rate N] [--mouth-gain X] [--brow-gain X]
     [--gaze footage|camera]
-    [--drive other.mp4|TRACKED|FOLDER|COEFFICIENTS] [--drive-pose transfer|own] [--drive-fps X]
+    [--drive other.mp4|TRACKED|FOLDER|COEFFICIENTS] [--drive-pose transfer|own] [--drive-fps X] [--refine wav2lip]
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from gaussian_head.media.audio import fit_length, load_audio, write_wav
 from gaussian_head.media.files import replacing_folder
 from gaussian_head.media.image import read_rgb, write_png
 from gaussian_head.media.video import VideoWriter
+from gaussian_head.oneshot.wav2lip.lip_sync import LipSyncConfig
+from gaussian_head.oneshot.wav2lip.loading import load_painter, speech_for_lips
 from gaussian_head.progress import track
 from gaussian_head.render.backdrop import Backdrop, Behind, own_scene
 from gaussian_head.render.clip import RenderClock, render_clip
@@ -90,6 +92,8 @@ class SynthesizeOptions:
     torso: Literal["footage", "model"] | None = None
     """Neck and shoulders: the footage's pictures, or drawn to go with the head's pose. Default: model where the poses
     are not the footage's (--pose TRACK, --drive) and the run has stage torso, else footage."""
+    refine: Literal["wav2lip"] | None = None
+    """Draw the mouth anew, to go with the sound: wav2lip (96 px a face; needs its weights, see scripts/prepare.sh)."""
     alpha: bool = False
     """Write RGBA pictures, head and torso without background, into a folder."""
     background: Path | None = None
@@ -111,10 +115,11 @@ def synthesize(options: SynthesizeOptions) -> None:
     started = time.monotonic()
     check(options)
     rasterizer = choose_rasterizer(options.rasterizer)
+    device = choose_device(options.device)
+    painter = load_painter(LipSyncConfig(), None, "auto", device) if options.refine else None
     trained = load_trained(options.model)
     subject = Subject(options.source, options.size or trained.size)
     motion, length, name = choose_motion(options, subject, trained.head.config.audio_features)
-    device = choose_device(options.device)
     backdrop = choose_backdrop(options, subject, device, rasterizer)
     clock = RenderClock()
     head = trained.head.to(device)
@@ -127,6 +132,8 @@ def synthesize(options: SynthesizeOptions) -> None:
         out = options.out or options.model / f"{name}.mp4"
         with tempfile.TemporaryDirectory(prefix="gaussian_head_") as scratch:
             sound = choose_sound(options, subject, Path(scratch))
+            if painter is not None:
+                frames = painter.refine(frames, length, VIDEO_FPS, speech_for_lips(sound))
             write_video(frames, out, subject, sound)
         told = "H.264 with sound" if sound else "H.264 without sound"
     seconds = time.monotonic() - started
@@ -145,8 +152,9 @@ def check(options: SynthesizeOptions) -> None:
     """
     if options.use_val and options.use_train:
         raise UserError("--eval and --use_train name two splits; give one.")
-    if options.alpha and options.background is not None:
-        raise UserError("--alpha leaves the background out and --background puts one in; give one.")
+    if options.alpha and (options.background is not None or options.refine is not None):
+        flag = "--refine draws into whole pictures" if options.background is None else "--background puts one in"
+        raise UserError(f"--alpha leaves the background out and {flag}; give one.")
     if options.size is not None and not 16 <= options.size <= 8192:
         raise UserError(f"--size must be 16..8192 px, got {options.size}.")
     for flag, value, largest in (

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Which public weights are here, what each unlocks, and where the missing ones are got and put. Downloads nothing.
+# Fetch public weights: what anyone may use, or those named. Says where a person gets the others. None is needed.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
-require_args 0 "usage: scripts/prepare.sh [--status]" "$@"
+require_args 0 "usage: scripts/prepare.sh [NAME ...] [--status]" "$@"
 exec "$python" -m gaussian_head.prepare "$@"

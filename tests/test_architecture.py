@@ -16,7 +16,7 @@ PACKAGES = ("cuda_ext", "gaussian_head", "data_utils")
 LEVELS = (
     {"cuda_ext"},
     {"gaussian_head.errors", "gaussian_head.progress"},
-    {"gaussian_head.device"},
+    {"gaussian_head.device", "gaussian_head.checkpoints"},
     {"gaussian_head.config"},
     {"gaussian_head.geometry", "gaussian_head.media", "gaussian_head.talking_head"},
     {"gaussian_head.model", "gaussian_head.data", "gaussian_head.networks"},
@@ -31,6 +31,7 @@ LEVELS = (
         "gaussian_head.benchmark",
         "gaussian_head.export",
         "gaussian_head.prepare",
+        "gaussian_head.convert_weights",
         "gaussian_head.pretrain_landmarks",
     },
 )

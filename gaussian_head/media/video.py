@@ -6,10 +6,11 @@ Time 0 is the video stream's start. Rotation and non-square pixels told by the c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 SOUND_HZ = 48_000
 """Sample rate of the sound muxed into our videos."""
+BACKWARDS_BYTES = 128 << 20
+"""Frames that are played backwards are decoded forwards, so many bytes of them at once."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,12 @@ def probe_video(path: Path) -> VideoInfo:
         return VideoInfo(width, height, float(_rate(stream)), stream.frames or None, duration, has_audio)
 
 
-def read_frames(path: Path) -> Iterator[tuple[float, UInt8[ndarray, "H W 3"]]]:
+def read_frames(path: Path, start_s: float | int = 0) -> Iterator[tuple[float, UInt8[ndarray, "H W 3"]]]:
     """Decode every frame: (time in seconds, RGB 0..255), in order of time.
+
+    Args:
+        path: The video.
+        start_s: Begin at the last key frame that is not after this time.
 
     Raises:
         FileNotFoundError: No such file.
@@ -101,6 +108,8 @@ def read_frames(path: Path) -> Iterator[tuple[float, UInt8[ndarray, "H W 3"]]]:
         stream = _video_stream(container, path)
         start = stream.start_time
         last = -math.inf
+        if start_s > 0:
+            container.seek(int(start_s / stream.time_base) + (start or 0), stream=stream)
         for frame in _decode(container, path):
             if frame.pts is None:
                 continue
@@ -112,18 +121,23 @@ def read_frames(path: Path) -> Iterator[tuple[float, UInt8[ndarray, "H W 3"]]]:
         _check_complete(path, stream, last)
 
 
-def read_frames_at(path: Path, fps: float | int) -> Iterator[UInt8[ndarray, "H W 3"]]:
+def read_frames_at(path: Path, fps: float | int, first: int = 0) -> Iterator[UInt8[ndarray, "H W 3"]]:
     """Decode at another frame rate, by time: frame i is the source frame nearest to i / fps seconds.
 
     No drift: the number of frames is the picture's length times `fps`, whatever the source's rate, constant or not.
+
+    Args:
+        path: The video.
+        fps: Frames per second wanted.
+        first: Leave out the frames before this one.
 
     Raises:
         As `read_frames`.
     """
     period = 1 / probe_video(path).fps
-    index = 0
+    index = first
     held: tuple[float, ndarray] | None = None
-    for time_s, rgb in read_frames(path):
+    for time_s, rgb in read_frames(path, max(0, first / fps - period)):
         while held is not None and index / fps < (held[0] + time_s) / 2:
             yield held[1]
             index += 1
@@ -131,6 +145,20 @@ def read_frames_at(path: Path, fps: float | int) -> Iterator[UInt8[ndarray, "H W
     while held is not None and index / fps < held[0] + period - 1e-3 / fps:
         yield held[1]
         index += 1
+
+
+def read_frames_backwards(path: Path, fps: float | int, last: int) -> Iterator[UInt8[ndarray, "H W 3"]]:
+    """Give the frames of `read_frames_at` from `last` down to 0; holds BACKWARDS_BYTES of them at a time.
+
+    Raises:
+        As `read_frames`.
+    """
+    info = probe_video(path)
+    block = max(1, BACKWARDS_BYTES // (3 * info.width * info.height))
+    while last >= 0:
+        first = max(0, last + 1 - block)
+        yield from reversed(list(islice(read_frames_at(path, fps, first), last + 1 - first)))
+        last = first - 1
 
 
 def read_frames_by_default(path: Path) -> Iterator[UInt8[ndarray, "H W 3"]]:
@@ -177,6 +205,42 @@ def frame_times(path: Path) -> Float64[ndarray, "T"]:
     return times
 
 
+def read_frames_numbered(
+    path: Path, times: Float64[ndarray, "T"], wanted: Collection[int]
+) -> dict[int, UInt8[ndarray, "H W 3"]]:
+    """Decode some frames only, from the key frame before the first of them to the last.
+
+    Args:
+        path: The video.
+        times: Of all its frames (`frame_times`).
+        wanted: Numbers of frames, 0 the first.
+
+    Returns:
+        RGB, 0..255, by number.
+
+    Raises:
+        UserError: The video is damaged, or its frames carry no times.
+    """
+    found: dict[int, ndarray] = {}
+    if not wanted:
+        return found
+    with open_container(path) as container:
+        stream = _video_stream(container, path)
+        start = stream.start_time or 0
+        container.seek(start + int(times[min(wanted)] / stream.time_base), stream=stream)  # to the key frame before
+        for frame in _decode(container, path):
+            if frame.pts is None:
+                break
+            number = int(np.abs(times - float((frame.pts - start) * stream.time_base)).argmin())
+            if number in wanted:
+                found[number] = _to_rgb(frame, stream.sample_aspect_ratio)
+            if number >= max(wanted):
+                break
+    if missing := sorted(set(wanted) - set(found)):
+        raise UserError(f"{path}: frame {missing[0]} of {len(times)} cannot be found by its time; re-encode it as mp4.")
+    return found
+
+
 def decoder_version() -> str:
     """Name the decoder, for reports."""
     import av
@@ -212,7 +276,6 @@ class VideoWriter:
         if self._speech is not None:
             self._speech.take(round(audio_start_s * SOUND_HZ))
         self._frames = 0
-        self._samples = 0
 
     def __enter__(self) -> VideoWriter:
         import av
@@ -225,10 +288,7 @@ class VideoWriter:
         self._video.options = {"crf": str(self._crf), "preset": "veryfast"}
         for name in ("colorspace", "color_primaries", "color_trc", "color_range"):
             setattr(self._video.codec_context, name, 1)  # 1: BT.709 in each of the first three, limited range
-        self._sound = None
-        if self._speech is not None:
-            self._sound = self._container.add_stream("aac", rate=SOUND_HZ, layout="mono")
-            self._sound.bit_rate = 160_000
+        self._sound = None if self._speech is None else _SoundTrack(self._container, self._speech)
         return self
 
     def write(self, rgb: UInt8[ndarray, "H W 3"]) -> None:
@@ -247,7 +307,8 @@ class VideoWriter:
         frame.pts, frame.time_base = self._frames, 1 / self._fps
         self._container.mux(self._video.encode(frame))
         self._frames += 1
-        self._write_sound(until=int(self._frames / self._fps * SOUND_HZ))
+        if self._sound is not None:
+            self._sound.write(until_s=self._frames / self._fps)
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
         if self._speech is not None:
@@ -256,23 +317,66 @@ class VideoWriter:
             if kind is None:
                 self._container.mux(self._video.encode(None))
                 if self._sound is not None:
-                    self._container.mux(self._sound.encode(None))
+                    self._sound.finish()
             self._container.close()
         except BaseException as failure:
             if not self._replacing.__exit__(type(failure), failure, failure.__traceback__):
                 raise
         return self._replacing.__exit__(kind, error, trace)
 
-    def _write_sound(self, until: int) -> None:
+
+class _SoundTrack:
+    """The sound of a video that is being written, as AAC."""
+
+    def __init__(self, container, speech: SoundReader) -> None:  # noqa: ANN001
+        self._container, self._speech, self._samples = container, speech, 0
+        self._stream = container.add_stream("aac", rate=SOUND_HZ, layout="mono")
+        self._stream.bit_rate = 160_000
+
+    def write(self, until_s: Fraction) -> None:
+        """Append what is heard up to that second of the picture."""
         import av
 
-        if self._sound is None or until <= self._samples:
+        until = int(until_s * SOUND_HZ)
+        if until <= self._samples:
             return
         chunk = self._speech.take(until - self._samples)
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(chunk[None]), format="fltp", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = SOUND_HZ, self._samples, Fraction(1, SOUND_HZ)
-        self._container.mux(self._sound.encode(frame))
+        self._container.mux(self._stream.encode(frame))
         self._samples = until
+
+    def finish(self) -> None:
+        """Write what the encoder still holds."""
+        self._container.mux(self._stream.encode(None))
+
+
+def add_sound(video: Path, audio: Path, out: Path) -> None:
+    """Write a video with another sound, its pictures copied as they are coded.
+
+    Args:
+        video: Frames at a constant rate; its own sound is left out.
+        audio: Any file with sound, muxed as AAC; trimmed or padded with silence to the picture's length.
+        out: The mp4, written atomically.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        UserError: The video is damaged, or the other file has no sound.
+    """
+    import av
+
+    times = frame_times(video)  # a truncated one is refused
+    with open_container(video) as source, closing(SoundReader(audio, SOUND_HZ)) as speech, replacing(out) as temporary:
+        stream = _video_stream(source, video)
+        with av.open(str(temporary), "w", options={"movflags": "faststart"}) as sink:
+            copied = sink.add_stream_from_template(stream)
+            sound = _SoundTrack(sink, speech)
+            packets = (packet for packet in source.demux(stream) if packet.size)
+            for frames, packet in enumerate(packets, 1):
+                packet.stream = copied
+                sink.mux(packet)
+                sound.write(until_s=min(frames, len(times)) / _rate(stream))
+            sound.finish()
 
 
 def _video_stream(container, path: Path):  # noqa: ANN001, ANN202 -- PyAV is optional at import time

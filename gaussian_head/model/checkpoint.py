@@ -1,26 +1,19 @@
-"""Heads on disk: tensors in safetensors, everything human in JSON, written whole or not at all.
+"""Heads on disk, and other models that a stage trains: folders as `gaussian_head.checkpoints` writes them.
 
-A checkpoint is a folder `step_<n>/` with `head.safetensors` (or the name of another model that a stage trains),
-`training.safetensors` (optimizer and densification state) and `checkpoint.json`. The folder appears under its name only
-when complete.
+`head.safetensors` (or another model's name), `training.safetensors` (optimizer and densification state) and
+`checkpoint.json`.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from gaussian_head import checkpoints
 from gaussian_head.config import from_json, to_json
-from gaussian_head.errors import UserError
 from gaussian_head.model.gaussians import Gaussians
 from gaussian_head.model.head import Head, HeadConfig
 from gaussian_head.model.torso import Torso, TorsoModelConfig
@@ -29,17 +22,8 @@ FORMAT = 3
 """Raised when a checkpoint's meaning changes."""
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(checkpoints.Checkpoint):
     """A folder that holds a head, or another model, after `step` optimizer steps of `stage`."""
-
-    folder: Path
-    document: dict[str, Any]
-
-    @property
-    def step(self) -> int:
-        """Optimizer steps finished."""
-        return self.document["step"]
 
     def load_head(self) -> Head:
         """Rebuild the head, bound and ready to deform.
@@ -47,7 +31,7 @@ class Checkpoint:
         Raises:
             UserError: Its file is missing or damaged.
         """
-        tensors = self._load("head.safetensors")
+        tensors = self.load("head")
         config = from_json(HeadConfig, self.document["head"])
         sets = [Gaussians(len(tensors[f"{part}.gaussians.means"]), config.sh_degree) for part in ("face", "mouth")]
         head = Head(config, *sets, hair_points=len(tensors["space.hair_mean"]))
@@ -76,19 +60,11 @@ class Checkpoint:
         Raises:
             UserError: The file is missing or damaged.
         """
-        model.load_state_dict(self._load(f"{part}.safetensors"))
+        model.load_state_dict(self.load(part))
 
     def load_training(self) -> dict[str, Tensor]:
         """Return the optimizer's and the densifier's state."""
-        return self._load("training.safetensors")
-
-    def _load(self, name: str) -> dict[str, Tensor]:
-        try:
-            return load_file(self.folder / name)
-        except (OSError, SafetensorError) as error:
-            raise UserError(
-                f"{self.folder / name} is missing or damaged ({error}); delete {self.folder} and train again."
-            ) from error
+        return self.load("training")
 
 
 def save_checkpoint(
@@ -105,24 +81,8 @@ def save_checkpoint(
         training: What resuming needs beside the model.
         part: The model's name in the checkpoint.
     """
-    final = folder / f"step_{step:06d}"
-    partial = folder / f".step_{step:06d}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    document = {"format": FORMAT, "step": step, part: to_json(model.config), **document}
-    for name, tensors in ((part, model.state_dict()), ("training", training)):
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial / f"{name}.safetensors")
-    (partial / "checkpoint.json").write_text(json.dumps(document, indent=1, sort_keys=True))
-    for path in partial.iterdir():
-        _flush(path)
-    if final.exists():
-        shutil.rmtree(final)
-    partial.replace(final)
-    _flush(folder)
-    for other in folder.glob("step_*"):
-        if other != final:
-            shutil.rmtree(other)
-    return Checkpoint(final, document)
+    document = {"format": FORMAT, part: to_json(model.config), **document}
+    return Checkpoint.save(folder, step, document, {part: model.state_dict(), "training": training})
 
 
 def find_checkpoint(folder: Path) -> Checkpoint | None:
@@ -131,46 +91,4 @@ def find_checkpoint(folder: Path) -> Checkpoint | None:
     Raises:
         UserError: It was written by another version of the format, or is damaged.
     """
-    folders = sorted(folder.glob("step_*"))
-    if not folders:
-        return None
-    path = folders[-1] / "checkpoint.json"
-    try:
-        document = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is missing or damaged ({error}); delete {folders[-1]} and train again.") from error
-    if document.get("format") != FORMAT:
-        raise UserError(
-            f"{folders[-1]} has checkpoint format {document.get('format')}, this version reads {FORMAT}; "
-            "train into a new --out, or use the version that wrote it."
-        )
-    return Checkpoint(folders[-1], document)
-
-
-def _flush(path: Path) -> None:
-    """Wait until the disk holds a file or a folder's entries."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Flatten the state of an optimizer of named parameters."""
-    return {
-        f"optimizer.{name}.{key}": value
-        for group in optimizer.param_groups
-        for name, parameter in zip(group["param_names"], group["params"], strict=True)
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Inverse of `optimizer_tensors`."""
-    for group in optimizer.param_groups:
-        for name, parameter in zip(group["param_names"], group["params"], strict=True):
-            prefix = f"optimizer.{name}."
-            state = {k[len(prefix) :]: v.to(parameter.device) for k, v in tensors.items() if k.startswith(prefix)}
-            if state:
-                optimizer.state[parameter] = state
+    return Checkpoint.find(folder, FORMAT)

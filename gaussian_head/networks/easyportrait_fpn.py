@@ -6,6 +6,7 @@ Source: specs/one_shot.md 10, gaussian_head.md b.10. Neither mmcv nor mmsegmenta
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,7 +116,8 @@ class Head(nn.Module):
 class FaceLabeller:
     """The network with its classes and the size of picture it was trained on."""
 
-    network: EasyPortraitFpn
+    network: nn.Module
+    """`EasyPortraitFpn`, or another of its names and shapes."""
     classes: tuple[str, ...]
     side: int
 
@@ -137,11 +139,12 @@ class FaceLabeller:
         return scores[0].argmax(0).to(torch.uint8).numpy()
 
 
-def load_face_labeller(given: Path | None = None) -> FaceLabeller:
+def load_face_labeller(given: Path | None = None, build: Callable[[int], nn.Module] = EasyPortraitFpn) -> FaceLabeller:
     """Load public weights of face parsing; the picture's size is in their file's name (`fpn-fp-512.pth`), or 384.
 
     Args:
         given: The file; default: see `networks.weights.find_weights`.
+        build: Makes the network for a number of classes; `easyportrait_mmseg.MmsegFpn` is mmsegmentation's own.
 
     Raises:
         UserError: The file is missing, damaged, another network's, or knows no teeth.
@@ -155,4 +158,4 @@ def load_face_labeller(given: Path | None = None) -> FaceLabeller:
             "fetch an fpn-fp file, not one of fpn-ps."
         )
     side = re.search(r"-(\d+)$", path.stem)
-    return FaceLabeller(load_into(EasyPortraitFpn(len(classes)), path), classes, int(side[1]) if side else 384)
+    return FaceLabeller(load_into(build(len(classes)), path), classes, int(side[1]) if side else 384)

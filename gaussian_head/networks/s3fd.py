@@ -26,7 +26,14 @@ SMALLEST_SIDE = 32
 class S3FD(nn.Module):
     """VGG-16 that goes on shrinking, with a box and a score at every place of six of its layers."""
 
-    def __init__(self) -> None:
+    def __init__(self, padding: int = 6, dilation: int = 6, *, ceil_mode: bool = True) -> None:
+        """Build the network.
+
+        Args:
+            padding: Of the first layer behind VGG's convolutions.
+            dilation: Likewise.
+            ceil_mode: An odd row or column left at the third halving counts.
+        """
         super().__init__()
         widths = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)  # 0: halve the size
         layers: list[nn.Module] = []
@@ -36,8 +43,8 @@ class S3FD(nn.Module):
                 layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(inplace=True)]
                 inputs = width
             else:
-                layers.append(nn.MaxPool2d(2, ceil_mode=inputs == 256))
-        layers += [nn.Conv2d(512, 1024, 3, padding=6, dilation=6), nn.ReLU(inplace=True)]
+                layers.append(nn.MaxPool2d(2, ceil_mode=ceil_mode and inputs == 256))
+        layers += [nn.Conv2d(512, 1024, 3, padding=padding, dilation=dilation), nn.ReLU(inplace=True)]
         layers += [nn.Conv2d(1024, 1024, 1), nn.ReLU(inplace=True)]
         self.vgg = nn.ModuleList(layers)
         self.L2Norm3_3 = ScaledDirection(256)
@@ -66,17 +73,27 @@ class S3FD(nn.Module):
         """
         height, width = pictures.shape[2:]
         offsets, scores, places = [], [], []
+        for stride, (score, offset) in zip(STRIDES, self.grids(pictures), strict=True):
+            offsets.append(offset.flatten(2).mT)
+            scores.append(score.flatten(2).mT)
+            places.append(places_of(stride, *offset.shape[2:], height, width))
+        return torch.cat(offsets, 1), torch.cat(scores, 1).softmax(-1), np.concatenate(places)
+
+    def grids(self, pictures: Float[Tensor, "B 3 H W"]) -> list[tuple[Tensor, Tensor]]:
+        """Return of every grid the scores [B, 2, h, w] of background and face, before the softmax, and the offsets."""
+        found = []
         for grid, x in enumerate(self._sources(pictures)):
             score = self.conf[grid](x)
             if grid == 0:
                 score = torch.cat([score[:, :3].amax(1, keepdim=True), score[:, 3:]], 1)
-            offsets.append(self.loc[grid](x).flatten(2).mT)
-            scores.append(score.flatten(2).mT)
-            places.append(places_of(STRIDES[grid], *x.shape[2:], height, width))
-        return torch.cat(offsets, 1), torch.cat(scores, 1).softmax(-1), np.concatenate(places)
+            found.append((score, self.loc[grid](x)))
+        return found
+
+    def _norms(self) -> tuple[nn.Module, ...]:
+        return self.L2Norm3_3, self.L2Norm4_3, self.L2Norm5_3
 
     def _sources(self, x: Tensor) -> list[Tensor]:
-        norms = {15: self.L2Norm3_3, 22: self.L2Norm4_3, 29: self.L2Norm5_3}
+        norms = dict(zip((15, 22, 29), self._norms(), strict=True))
         sources = []
         for i, layer in enumerate(self.vgg):
             x = layer(x)

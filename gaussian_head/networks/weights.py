@@ -1,4 +1,4 @@
-"""Public weights: which files exist, under which terms, where they are looked for, and how they are read safely.
+"""Public weights: where they are looked for, and how they are read safely.
 
 Nothing here is downloaded by itself and nothing is replaced by something else: a part whose file is missing says so.
 """
@@ -24,11 +24,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gaussian_head.errors import UserError
+from gaussian_head.networks.weight_table import FOLDER, TABLE, WeightFile
 
-WRAPPERS = ("state_dict", "net_recon", "params_ema")
+WRAPPERS = ("state_dict", "net_recon", "params_ema", "model", "net_G_ema")
 """Keys under which training programs keep a network's tensors beside their own things."""
-FOLDER = Path("checkpoints")
-"""Where weights are put by default, relative to the working folder."""
 FOLDER_VARIABLE = "GAUSSIAN_HEAD_CHECKPOINTS"
 """Environment variable that names another folder, looked into first."""
 
@@ -42,148 +41,6 @@ _DAMAGE = (
 
 class WeightsMissingError(UserError):
     """A network's file is not here; the message names it."""
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """One public file."""
-
-    name: str
-    """Key in `TABLE`, as in `syncnet`."""
-    file: str
-    """Its published file name."""
-    unlocks: str
-    """What works once it is there."""
-    licence: str
-    """Its terms, in short."""
-    source: str
-    """Where a person gets it."""
-    sha256: str = ""
-    """Of the published file, where known."""
-    aliases: tuple[str, ...] = ()
-    """Other names under which it is published."""
-    other_sha256: tuple[str, ...] = ()
-    """Of other published files that hold the same network, where known."""
-    is_program: bool = False
-    """A torchscript archive: code that runs, not tensors alone."""
-    is_task: bool = False
-    """A MediaPipe task: a zip archive of networks for MediaPipe's own runtime."""
-    repository: str = ""
-    """On the Hugging Face hub, as in `microsoft/wavlm-large`: its cache on disk is searched too, and the folder, which
-    also holds the network's configuration, may be named in the file's place."""
-
-    @property
-    def variable(self) -> str:
-        """Return the environment variable that names this file."""
-        return f"GAUSSIAN_HEAD_{self.name.upper().replace('-', '_')}"
-
-
-def _speech_encoder(name: str, repository: str, licence: str) -> WeightFile:
-    folder = repository.partition("/")[2]
-    return WeightFile(
-        name, f"{folder}/model.safetensors", f"--audio-features {name}", licence,
-        f"the whole folder: hf download {repository} --local-dir {FOLDER / folder}",
-        aliases=(f"{folder}/pytorch_model.bin",), repository=repository,
-    )  # fmt: skip
-
-
-TABLE: dict[str, WeightFile] = {
-    weights.name: weights
-    for weights in (
-        WeightFile(
-            "alexnet", "alexnet-owt-7be5be79.pth", "LPIPS", "BSD-3-Clause (torchvision)",
-            "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
-            "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
-        ),
-        WeightFile(
-            "lpips_heads", "lpips/weights/v0.1/alex.pth", "LPIPS", "BSD-2-Clause (lpips)",
-            "inside the wheel: pip install --no-deps lpips==0.1.4 (or unpack it into the folder of weights)",
-            sha256="df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
-            aliases=("lpips_v0.1_alex.pth",),
-        ),
-        WeightFile(
-            "inception", "pt_inception-2015-12-05-6726825d.pth", "FID", "Apache-2.0 (TensorFlow's, ported)",
-            "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
-            "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-            aliases=("weights-inception-2015-12-05-6726825d.pth",),
-        ),
-        WeightFile(
-            "i3d", "i3d_torchscript.pt", "FVD", "Apache-2.0 (DeepMind's, converted)",
-            "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
-            "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2",
-            is_program=True,
-        ),
-        WeightFile(
-            "arcface", "ms1mv3_arcface_r100_fp16/backbone.pth", "CSIM", "non-commercial research only (insightface)",
-            "the model zoo of github.com/deepinsight/insightface, folder ms1mv3_arcface_r100_fp16",
-            aliases=("backbone.pth", "ms1mv3_arcface_r100_fp16_backbone.pth"),
-        ),
-        WeightFile(
-            "syncnet", "syncnet_v2.model", "AVOffset, AVConf, Sync-C, Sync-D", "MIT (code); weights as published",
-            "http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model",
-            "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442",
-        ),
-        WeightFile(
-            "s3fd", "sfd_face.pth", "the face detector of AVOffset, AVConf, Sync-C, Sync-D", "as published",
-            "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/sfd_face.pth",
-            "d54a87c2b7543b64729c9a25eafd188da15fd3f6e02f0ecec76ae1b30d86c491",
-        ),
-        WeightFile(
-            "bisenet", "79999_iter.pth", "--parser bisenet",
-            "MIT (code); trained on CelebAMask-HQ, which is for non-commercial research",
-            "https://github.com/zllrunning/face-parsing.PyTorch (a link in its README)",
-            "468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567",
-            aliases=("parsing_bisenet.pth", "face-parsing-bisenet.pth"),
-        ),
-        WeightFile(
-            "easyportrait", "fpn-fp-512.pth", "--teeth easyportrait", "a variant of CC BY-SA 4.0 (EasyPortrait)",
-            "https://github.com/hukenovs/easyportrait, FPN + ResNet50, face parsing (any size)",
-            aliases=("fpn-fp-1024.pth", "fpn-fp.pth", "fpn-fp-224.pth"),
-        ),
-        WeightFile(
-            "deep3d", "epoch_20.pth", "python -m data_utils.coefficients",
-            "MIT (code); the coefficients are of BFM-2009, which is for non-commercial research",
-            "https://github.com/sicxu/Deep3DFaceRecon_pytorch (a link in its README)",
-            "6d17a6b23457b521801baae583cb6a58f7238fe6721fc3d65d76407460e9149b",
-            aliases=("SadTalker_V0.0.2_256.safetensors", "SadTalker_V0.0.2_512.safetensors"),
-            other_sha256=("c211f5d6de003516bf1bbda9f47049a4c9c99133b1ab565c6961e5af16477bff",),
-        ),
-        WeightFile(
-            "retinaface", "detection_Resnet50_Final.pth", "one-shot: portraits cut by RetinaFace instead of MediaPipe",
-            "MIT (facexlib); trained on WIDER FACE, which is for non-commercial research",
-            "https://github.com/xinntao/facexlib/releases/download/v0.1.0/detection_Resnet50_Final.pth",
-            "6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d",
-        ),
-        WeightFile(
-            "fan", "alignment_WFLW_4HG.pth", "one-shot: the landmarks of portraits, with RetinaFace",
-            "MIT (facexlib); trained on WFLW, which is for non-commercial research",
-            "https://github.com/xinntao/facexlib/releases/download/v0.1.0/alignment_WFLW_4HG.pth",
-        ),
-        WeightFile(
-            "gfpgan", "GFPGANv1.4.pth", "one-shot: --enhancer gfpgan (with the package gfpgan)",
-            "Apache-2.0 (GFPGAN); trained on FFHQ, which is CC BY-NC-SA 4.0",
-            "https://github.com/TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.4.pth",
-            "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad",
-        ),
-        WeightFile(
-            "face_landmarker", "face_landmarker.task", "data_utils.process --landmarks task", "Apache-2.0 (MediaPipe)",
-            "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/"
-            "face_landmarker.task",
-            "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
-            is_task=True,
-        ),
-        WeightFile(
-            "bfm", "bfm2009.safetensors", "data_utils.process --tracker bfm",
-            "research only, not to be passed on (Basel Face Model 2009)",
-            "register at https://faces.dmi.unibas.ch/bfm (2009), then: python -m data_utils.convert_bfm "
-            "01_MorphableModel.mat",
-        ),
-        _speech_encoder("wavlm", "microsoft/wavlm-large", "CC BY-SA 3.0"),
-        _speech_encoder("wavlm-base-plus", "microsoft/wavlm-base-plus", "CC BY-SA 3.0"),
-        _speech_encoder("hubert", "facebook/hubert-large-ls960-ft", "Apache-2.0"),
-        _speech_encoder("wav2vec2", "facebook/wav2vec2-base-960h", "Apache-2.0"),
-    )
-}  # fmt: skip
 
 
 def find_weights(name: str, given: Path | None = None) -> Path:
@@ -235,10 +92,14 @@ def hub_snapshot(repository: str) -> Path | None:
     return folder / "snapshots" / revision.read_text().strip() if revision.is_file() else None
 
 
-def load_state_dict(path: Path) -> dict[str, Tensor]:
+def load_state_dict(path: Path, part: str = "") -> dict[str, Tensor]:
     """Read tensors by name from a .safetensors file or a checkpoint of torch; code inside is never run.
 
     A checkpoint that wraps its tensors (`{"state_dict": ...}`, see WRAPPERS) is unwrapped.
+
+    Args:
+        path: The file.
+        part: Key of the network that is meant, where a checkpoint of torch holds several.
 
     Raises:
         UserError: The file is damaged, holds objects that are no tensors, or would run code.
@@ -252,10 +113,16 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a truncated archive
             raise
+        if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
+            raise UserError(
+                f"{path} cannot be read as plain tensors: it holds objects besides (or is damaged), and reading those "
+                "can run any code. To take out the tensors and run nothing: python -m gaussian_head.convert_weights "
+                f"{path} {path.with_suffix('.safetensors')}"
+            ) from error
         first = str(error).partition("\n")[0]
-        raise UserError(f"{path} cannot be read as plain tensors (damaged, or it holds code): {first}") from error
+        raise UserError(f"{path} cannot be read as plain tensors (damaged, or none of torch): {first}") from error
     if isinstance(loaded, dict):
-        loaded = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), loaded)
+        loaded = next((loaded[key] for key in (part, *WRAPPERS) if isinstance(loaded.get(key), dict)), loaded)
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise UserError(f"{path} must map names to tensors; it holds something else.")
     _loaded.add(path.absolute())
@@ -280,12 +147,13 @@ def load_into(network: Network, path: Path, prefix: str = "") -> Network:
     Args:
         network: Any.
         path: The file.
-        prefix: Where names in the file begin with this, those tensors are meant and the prefix is cut off.
+        prefix: Where names in the file begin with this, those tensors are meant and the prefix is cut off; a checkpoint
+            of torch may keep them under that key (without the dot) instead.
 
     Raises:
         UserError: The file cannot be read, or is another network's: the first names that differ are told.
     """
-    held = load_state_dict(path)
+    held = load_state_dict(path, prefix.removesuffix("."))
     if prefix and any(name.startswith(prefix) for name in held):
         held = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
     if faults := _differences(network.state_dict(), held):
@@ -372,12 +240,8 @@ class WeightState:
     """What is wrong with it, or that it is not the published file."""
 
 
-def list_weights() -> list[WeightState]:
-    """Look for every file of TABLE and at what is inside; takes a second for each file that is there."""
-    return [_look_at(weights) for weights in TABLE.values()]
-
-
-def _look_at(weights: WeightFile) -> WeightState:
+def look_at(weights: WeightFile) -> WeightState:
+    """Look for a file and at what is inside; takes a second where it is there."""
     place = search_folders()[0] / weights.file
     try:
         path = find_weights(weights.name)
@@ -391,7 +255,7 @@ def _look_at(weights: WeightFile) -> WeightState:
         elif weights.is_task:
             check_task_bundle(path)
         else:
-            load_state_dict(path)
+            load_state_dict(path, weights.part)
     except UserError as error:
         return WeightState(weights, "corrupt", path, path, str(error))
     remark = "not the published file (another sha256)" if weights.sha256 else "the published file's sha256 is not known"

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from gaussian_head.model.checkpoint import find_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from gaussian_head.checkpoints import optimizer_tensors, restore_optimizer
+from gaussian_head.model.checkpoint import find_checkpoint, save_checkpoint
 from gaussian_head.training.learner import Learner
 from gaussian_head.training.stage import Stage
 

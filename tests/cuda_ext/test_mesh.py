@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cuda_ext import interpolate_mesh, rasterize_mesh
+from cuda_ext._library import is_cuda_built
 from cuda_ext.mesh import MeshFragments
 
 WIDTH, HEIGHT = 37, 29
@@ -247,3 +248,18 @@ def test_kernels_leave_out_vertices_that_do_not_exist() -> None:
     assert (index == -1).all()
     depth.sum().backward()
     assert not vertices.grad.any()
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not is_cuda_built(), reason="CUDA operators not compiled")
+def test_a_gpu_equals_the_oracle() -> None:
+    vertices, faces = soup(700)
+    leaves = [vertices.clone().cuda().requires_grad_(), vertices.double().requires_grad_()]
+    found, expected = draw(leaves[0], faces.cuda(), "cuda"), draw(leaves[1], faces, "reference")
+    same = found.face_index.cpu() == expected.face_index
+    assert (~same).float().mean() <= 1e-3
+    torch.testing.assert_close(found.depth.cpu()[same], expected.depth.float()[same], rtol=1e-5, atol=0)
+    for fragments in (found, expected):
+        (fragments.barycentrics[..., 0] * same.to(fragments.depth)).sum().backward()
+    gradients = leaves[0].grad.cpu(), leaves[1].grad.float()
+    assert (gradients[0] - gradients[1]).norm() <= 1e-4 * gradients[1].norm()

@@ -1,6 +1,7 @@
 """Action units: each responds to its own movement, and the CSV is OpenFace's."""
 
 import csv
+import re
 import sys
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from data_utils.action_units import (
     measure_action_units,
     remove_pose,
 )
-from data_utils.openface_program import choose_action_units, run_openface
+from data_utils.openface_program import run_openface
+from data_utils.published import choose_action_units
+from data_utils.report import _headlines
+from data_utils.stage import Manifest
 from gaussian_head.data.layout import SubjectLayout
 from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import (
@@ -162,6 +166,26 @@ def test_a_users_own_csv_is_compared_with_the_built_in(subject: SubjectLayout) -
     assert told["correlation"]["AU45"] is None
 
 
+def test_the_report_tells_how_another_s_units_agree(subject: SubjectLayout) -> None:
+    sway(subject)
+    extract_action_units(subject)
+
+    def told() -> str:
+        return "".join(line for line, _ in _headlines(subject, Manifest(subject), 12, []))
+
+    assert "correlation" not in told()  # they are the built-in's own
+    lines = subject.action_units.read_text().splitlines()
+    brow = lines[0].split(",").index(" AU01_r")
+    cells = [line.split(",") for line in lines[1:]]
+    noise = np.random.default_rng(0).normal(0, 1, 12)
+    for row, more in zip(cells, noise, strict=True):
+        row[brow] = f" {float(row[brow]) + more:.2f}"
+    subject.action_units.write_text("\n".join([lines[0], *(",".join(row) for row in cells)]))
+    told_value = float(re.search(r"AU01 (-?[\d.]+)", told())[1])
+    assert -1 < told_value < 0.99
+    assert told_value == pytest.approx(check_action_units(subject)["correlation"]["AU01"], abs=0.006)
+
+
 PROGRAM = """#!{python}
 import sys
 from pathlib import Path
@@ -192,12 +216,15 @@ def test_openface_is_run_on_the_frames_in_their_order(
     subject: SubjectLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert choose_action_units("auto") == choose_action_units("builtin") == "builtin"
+    assert choose_action_units("auto", "mesh") == choose_action_units("builtin", "task") == "builtin"
     with pytest.raises(UserError, match="FeatureExtraction is not on the PATH"):
-        choose_action_units("openface")
+        choose_action_units("openface", "mesh")
     install(tmp_path, monkeypatch)
-    assert choose_action_units("auto") == "openface"
-    assert choose_action_units("builtin") == "builtin"
+    assert choose_action_units("auto", "task") == "openface"
+    assert choose_action_units("builtin", "mesh") == "builtin"
+    assert choose_action_units("blendshapes", "task") == "blendshapes"
+    with pytest.raises(UserError, match="blendshapes needs --landmarks task"):
+        choose_action_units("blendshapes", "mesh")
     facts = run_openface(subject)
     assert (facts["source"], facts["frames"], facts["failed"]) == ("FeatureExtraction", 12, 0)
     with subject.action_units.open(newline="") as file:

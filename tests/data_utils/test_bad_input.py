@@ -91,6 +91,15 @@ def test_another_video_does_not_replace_the_first(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "out.mp4").read_bytes() == (tmp_path / "a.mp4").read_bytes()
 
 
+def test_a_folder_of_another_tool_is_left_alone(tmp_path: Path) -> None:
+    layout = SubjectLayout(tmp_path / "theirs")
+    layout.root.mkdir()
+    layout.transforms("train").write_text("{}")
+    with pytest.raises(UserError, match="made by another tool.*train it as it is"):
+        process(ProcessOptions(make_video(tmp_path / "a.mp4"), out=layout.root, size=64))
+    assert [path.name for path in layout.root.iterdir()] == ["transforms_train.json"]
+
+
 def test_faceless_video_leaves_an_earlier_one_s_results(clips: Path, tmp_path: Path) -> None:
     pytest.importorskip("mediapipe")
     layout = SubjectLayout(tmp_path / "who")

@@ -35,7 +35,14 @@ from gaussian_head.media.video import VideoWriter, read_frames_at
 from gaussian_head.networks import face_landmarker, face_mesh
 from gaussian_head.networks.face_follower import Face, FaceFollower
 from gaussian_head.networks.face_landmarker import BLENDSHAPES, FIELD_OF_VIEW_DEG, faces_of
-from gaussian_head.networks.weights import WeightsMissingError, check_task_bundle, find_weights, list_weights, sha256_of
+from gaussian_head.networks.weights import (
+    TABLE,
+    WeightsMissingError,
+    check_task_bundle,
+    find_weights,
+    look_at,
+    sha256_of,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES = 30
@@ -278,18 +285,24 @@ def test_a_folder_is_tracked_from_the_tasks_poses(tmp_path: Path) -> None:
 # The choice, the stages and the manifest
 
 
-def test_auto_is_the_mesh_even_where_the_file_is(weights: Path) -> None:
+def test_auto_is_the_task_where_its_file_is(weights: Path) -> None:
     assert ProcessOptions(Path("x")).landmarks == "auto"
     assert choose_landmarks("auto") == choose_landmarks("mesh") == "mesh"
     with pytest.raises(WeightsMissingError) as missing:
         choose_landmarks("task")
     told = str(missing.value)
     assert "\n" not in told
-    for part in ("needs face_landmarker.task", "$GAUSSIAN_HEAD_FACE_LANDMARKER", str(weights), "get it: curl", "https"):
+    for part in (
+        "needs face_landmarker.task",
+        "$GAUSSIAN_HEAD_FACE_LANDMARKER",
+        str(weights),
+        "fetch it: bash scripts/prepare.sh face_landmarker",
+    ):
         assert part in told
     save_task(weights / "face_landmarker.task")
     assert choose_landmarks("task") == "task"
-    assert choose_landmarks("auto") == "mesh"
+    assert choose_landmarks("auto") == "task"
+    assert choose_landmarks("mesh") == "mesh"
 
 
 def test_a_missing_file_is_told_before_anything_is_written(weights: Path, tmp_path: Path) -> None:
@@ -308,12 +321,13 @@ def test_stages_know_who_found_the_face(tmp_path: Path) -> None:
     assert task["landmarks"].options == {"landmarks": "task"}
     assert set(task["landmarks"].outputs) == {*mesh["landmarks"].outputs, layout.face_task}
     assert task["tracking"].options == {"tracker": "task"}
-    assert task["action_units"].options == {"action_units": "task"}
-    for name in ("tracking", "action_units"):
-        assert set(task[name].inputs) == {*mesh[name].inputs, layout.face_task}
-        assert task[name].outputs == mesh[name].outputs
-    for name in set(mesh) - {"landmarks", "tracking", "action_units"}:
+    assert set(task["tracking"].inputs) == {*mesh["tracking"].inputs, layout.face_task}
+    assert task["tracking"].outputs == mesh["tracking"].outputs
+    for name in set(mesh) - {"landmarks", "tracking"}:
         assert (mesh[name].options, mesh[name].inputs) == (task[name].options, task[name].inputs)
+    own = build_stages(layout, **given, landmarks="task", action_units="blendshapes")["action_units"]
+    assert (own.options, own.outputs) == ({"action_units": "blendshapes"}, mesh["action_units"].outputs)
+    assert set(own.inputs) == {*mesh["action_units"].inputs, layout.face_task}
     others = build_stages(layout, **given, landmarks="task", tracker="bfm", action_units="openface")
     assert others["tracking"].options == {"tracker": "bfm"}
     assert others["action_units"].options == {"action_units": "openface"}
@@ -370,9 +384,9 @@ def test_the_manifest_tells_option_file_and_hash(
     assert "landmarks: done" in said
     assert record["options"] == {}
     assert not layout.face_task.exists()
-    assert "landmarks: up to date" in run("auto")[2]
+    assert "landmarks: up to date" in run("mesh")[2]
 
-    _, record, said = run("task")
+    _, record, said = run("auto")
     assert "landmarks: done" in said
     assert layout.face_task.read_bytes() == kept
     assert "landmarks: up to date" in run("task")[2]
@@ -416,7 +430,7 @@ def test_damaged_and_foreign_files_are_refused(weights: Path) -> None:
 
 def test_status_tells_present_and_corrupt(weights: Path) -> None:
     def state() -> tuple[str, str]:
-        found = {state.weights.name: state for state in list_weights()}["face_landmarker"]
+        found = look_at(TABLE["face_landmarker"])
         return found.state, found.remark
 
     assert state() == ("missing", "")

@@ -5,8 +5,11 @@ The networks have pseudo-weights (`tests/parity/fill.py`): what they say means n
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import os
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +31,8 @@ from gaussian_head.errors import UserError
 from gaussian_head.geometry.landmarks import OUTER_LIPS
 from gaussian_head.media.image import read_rgb
 from gaussian_head.networks.bisenet import BiSeNet
-from gaussian_head.networks.easyportrait_fpn import CLASSES, EasyPortraitFpn
+from gaussian_head.networks.easyportrait_fpn import CLASSES, EasyPortraitFpn, load_face_labeller
+from gaussian_head.networks.easyportrait_mmseg import MmsegFpn
 from gaussian_head.networks.weights import WeightsMissingError, sha256_of
 
 _FILL = Path(__file__).resolve().parents[1] / "parity" / "fill.py"
@@ -70,6 +74,31 @@ def test_auto_is_the_published_network_where_its_weights_are(folder: Path) -> No
     save_bisenet(folder)
     assert choose("auto", "bisenet") == choose("bisenet", "bisenet") == "bisenet"
     assert choose("builtin", "bisenet") == choose("auto", "easyportrait") == "builtin"
+
+
+def test_mmsegmentation_builds_the_same_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for its registry builds ours, from the configuration that the real one was judged with by hand."""
+    save_easyportrait(folder)
+    with pytest.raises(UserError, match="needs mmsegmentation and mmcv; --teeth easyportrait does not"):
+        choose("easyportrait-mmseg", "easyportrait")
+    with pytest.raises(UserError, match=r"mmsegmentation 1\.x with its mmcv cannot be loaded"):
+        load_face_labeller(build=MmsegFpn)
+
+    def build(config: dict) -> EasyPortraitFpn:
+        parts = {name: config[name]["type"] for name in ("backbone", "neck", "decode_head")}
+        assert parts == {"backbone": "ResNetV1c", "neck": "FPN", "decode_head": "FPNHead"}
+        return EasyPortraitFpn(config["decode_head"]["num_classes"])
+
+    mmseg, models, registry = (types.ModuleType(f"mmseg{part}") for part in ("", ".models", ".registry"))
+    mmseg.__spec__ = importlib.machinery.ModuleSpec("mmseg", None)
+    mmseg.models, mmseg.registry, registry.MODELS = models, registry, types.SimpleNamespace(build=build)
+    for module in (mmseg, models, registry):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert choose("easyportrait-mmseg", "easyportrait") == "easyportrait-mmseg"
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    theirs = load_face_labeller(build=MmsegFpn).label(picture)
+    np.testing.assert_array_equal(theirs, load_face_labeller().label(picture))
+    assert len(np.unique(theirs)) > 2
 
 
 def test_stages_know_who_did_them(tmp_path: Path) -> None:

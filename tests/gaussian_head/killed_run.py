@@ -13,8 +13,7 @@ from pathlib import Path
 
 from tiny_fit import TINY
 
-from gaussian_head import train
-from gaussian_head.model import checkpoint
+from gaussian_head import checkpoints, train
 from gaussian_head.training.landmarks import LandmarkStage
 from gaussian_head.training.stage import Stage, View
 from gaussian_head.training.stages import FaceStage, FuseStage, MouthStage
@@ -39,7 +38,7 @@ def arm(where: str) -> None:
             die()
         if step > TINY.trainer.save_every + min(first):  # one checkpoint of this stage is there
             if moment == "saving":
-                checkpoint._flush = die  # the next one is half written
+                checkpoints._flush = die  # the next one is half written
             if moment == "cleaning":  # the next one is written, the old one not yet removed
                 shutil.rmtree = lambda path, ignore_errors=False: None if ignore_errors else die()
         return view(self, step)

@@ -18,6 +18,7 @@ from gaussian_head.geometry.cameras import GL_TO_CV, intrinsics, project, viewma
 from gaussian_head.geometry.landmarks import MESH_TO_68, OPENFACE_ACTION_UNITS
 from gaussian_head.geometry.rotations import euler_from_matrix
 from gaussian_head.media.image import read_rgb, write_png
+from gaussian_head.networks.face_follower import Face, FaceFollower
 
 Lineage = Literal["talking_gaussian", "er_nerf", "ad_nerf"]
 LINEAGES: tuple[Lineage, ...] = ("talking_gaussian", "er_nerf", "ad_nerf")
@@ -83,12 +84,11 @@ def true_mesh_px(ours: SubjectLayout) -> np.ndarray:
     return np.array(found, np.float32)
 
 
-class TrueDetector:
+class TrueDetector(FaceFollower):
     """Stands for MediaPipe, which sees no face in flat colours: says what is true, picture after picture."""
 
-    crowded_share = 0.0
-
     def __init__(self, mesh_px: np.ndarray) -> None:
+        super().__init__(views=((0.0, 1.0),))
         self._answers = iter(mesh_px)
 
     def __enter__(self) -> TrueDetector:
@@ -97,14 +97,14 @@ class TrueDetector:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def detect(self, rgb: np.ndarray) -> np.ndarray:
-        return next(self._answers)
+    def _find(self, rgb: np.ndarray, *, static: bool) -> list[Face]:
+        return [Face(next(self._answers))]
 
 
 def patch_detector(patch: pytest.MonkeyPatch, tiny: Path) -> None:
     """Let the detector say what is true of the made-up subject."""
     mesh_px = true_mesh_px(SubjectLayout(tiny))
-    patch.setattr("data_utils.landmarks.FaceMeshDetector", lambda: TrueDetector(mesh_px))
+    patch.setattr("gaussian_head.networks.face_mesh.FaceMeshDetector", lambda: TrueDetector(mesh_px))
 
 
 def _write_poses(

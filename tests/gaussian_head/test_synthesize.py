@@ -23,6 +23,8 @@ from gaussian_head.media.audio import load_audio, write_wav
 from gaussian_head.media.image import read_rgb, read_rgba, write_png
 from gaussian_head.media.mat import write_deep3d
 from gaussian_head.media.video import VideoWriter, probe_video, read_frames
+from gaussian_head.networks.wav2lip import Wav2Lip
+from gaussian_head.oneshot.wav2lip.lip_sync import LipPainter, LipSyncConfig
 from gaussian_head.synthesize import main
 from gaussian_head.training.torso_fit import fit_torso
 
@@ -320,3 +322,33 @@ def test_another_rasterizer_gives_the_same_pictures(
     for k in range(8):
         ours, theirs = (read_rgba(tmp_path / name / f"{k}.png").astype(int) for name in ("ours", "theirs"))
         assert np.abs(ours - theirs).max() <= 1
+
+
+def test_refined_by_wav2lip(
+    call: Call, tiny_subject: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class White(Wav2Lip):
+        def forward(self, speech: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+            assert speech.shape == (8, 1, 80, 16)
+            return torch.ones_like(faces[:, :3])
+
+    def painter(config: LipSyncConfig, *_: object) -> LipPainter:
+        return LipPainter(White(width=1), lambda pictures: [np.array([[16.0, 8, 48, 48]])] * len(pictures), config)
+
+    assert call("--out", tmp_path / "plain.mp4") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("gaussian_head.synthesize.load_painter", painter)
+        assert call("--refine", "wav2lip", "--out", tmp_path / "refined.mp4") == 0
+        assert call("--refine", "wav2lip", "--alpha") == 2
+        assert "--refine draws into whole pictures" in capsys.readouterr().err
+    plain, refined = (np.stack(frames_of(tmp_path / f"{name}.mp4")).astype(int) for name in ("plain", "refined"))
+    assert plain.shape == refined.shape
+    assert refined[:, 44, 32].min() > 230
+    assert np.abs(refined - plain)[:, :20].mean() < 2
+    monkeypatch.setenv("GAUSSIAN_HEAD_CHECKPOINTS", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("gaussian_head.synthesize.load_trained", lambda _: pytest.fail("weights are looked for first"))
+    assert call("--refine", "wav2lip") == 2
+    told = capsys.readouterr().err
+    assert "wav2lip_gan.pth" in told
+    assert "scripts/prepare.sh" in told

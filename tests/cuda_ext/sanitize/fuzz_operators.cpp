@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "mesh/mesh.h"
 #include "motion/motion.h"
 #include "rasterize/rasterize.h"
 #include "ssim/ssim.h"
@@ -27,6 +28,8 @@ int JOIN(place_forward, ISA)(const PlaceArguments*);
 int JOIN(place_backward, ISA)(const PlaceArguments*);
 int JOIN(deform_forward, ISA)(const DeformArguments*);
 int JOIN(deform_backward, ISA)(const DeformArguments*);
+int JOIN(mesh_forward, ISA)(const MeshArguments*);
+int JOIN(mesh_backward, ISA)(const MeshArguments*);
 }
 
 namespace {
@@ -266,6 +269,33 @@ void check_deformation(int seed) {
   REQUIRE(same_bits(results[0], results[1]));
 }
 
+void check_mesh(int seed) {
+  const size_t b = pick(1, 2), v = pick(0, 120), f = pick(0, 300), pixels = b * pick(1, 70) * 40;
+  Floats vertices = random_floats(b * v * 3, -30, 100);
+  for (size_t i = 2; i < vertices.size(); i += 3) vertices[i] = uniform(-0.5f, 4);  // depths
+  if (pick(0, 1) == 0) damage(vertices);
+  std::vector<int32_t> faces(3 * f);
+  for (int32_t& index : faces) index = pick(0, 50) == 0 ? pick(-3, 400) : pick(0, static_cast<int>(v));
+  const Floats of_places = random_floats(3 * pixels, -1, 1), of_depth = random_floats(pixels, -1, 1);
+  MeshArguments a{};
+  a.vertices = vertices.data(), a.faces = faces.data(), a.near_plane = 0.01f;
+  a.pictures = static_cast<int32_t>(b), a.count = static_cast<int32_t>(v), a.triangles = static_cast<int32_t>(f);
+  a.width = 40, a.height = static_cast<int32_t>(pixels / b / 40);
+  a.grad_barycentrics = of_places.data(), a.grad_depth = of_depth.data();
+  std::vector<std::vector<Floats>> results;
+  for (int threads : {1, 3}) {
+    std::vector<int32_t> shown(pixels);
+    Floats places(3 * pixels), depth(pixels), grad(b * f * 9);
+    a.threads = threads, a.face_index = shown.data(), a.barycentrics = places.data(), a.depth = depth.data();
+    a.grad_corners = grad.data();
+    REQUIRE(JOIN(mesh_forward, ISA)(&a) == 0);
+    for (int32_t face : shown) REQUIRE(face >= -1 && face < a.triangles);
+    REQUIRE(JOIN(mesh_backward, ISA)(&a) == 0);
+    results.push_back({places, depth, grad, Floats(shown.begin(), shown.end())});
+  }
+  REQUIRE(same_bits(results[0], results[1]));
+}
+
 }  // namespace
 
 int main(int, char** arguments) {
@@ -280,6 +310,7 @@ int main(int, char** arguments) {
     check_loss(seed);
     check_places(seed);
     check_deformation(seed);
+    check_mesh(seed);
   }
   std::printf("%d scenes, %d with too many pairs\n", scenes, refused);
   return refused > 0 && refused < scenes / 4 ? 0 : 1;

@@ -11,9 +11,11 @@ from gaussian_head.errors import UserError
 from gaussian_head.media.audio import load_audio, write_wav
 from gaussian_head.media.video import (
     VideoWriter,
+    add_sound,
     probe_video,
     read_frames,
     read_frames_at,
+    read_frames_backwards,
     resampled_frame_count,
     sample_frames,
 )
@@ -162,3 +164,50 @@ def test_sound_is_in_time_to_the_end_of_a_long_clip(tmp_path: Path) -> None:
     heard = load_audio(tmp_path / "long.mp4", 16_000)
     assert np.argmax(np.abs(heard) > 0.3) / 16_000 == pytest.approx(59.5, abs=0.01)
     assert len(heard) / 16_000 == pytest.approx(60, abs=0.04)
+
+
+def test_another_sound_leaves_the_pictures_as_they_are_coded(tmp_path: Path) -> None:
+    path = write_numbered(tmp_path / "x.mp4", 30, 45)
+    sound = np.zeros(3 * 16_000, np.float32)  # longer than the picture
+    sound[16_000:16_160] = 0.8
+    write_wav(tmp_path / "click.wav", sound, 16_000)
+    add_sound(path, tmp_path / "click.wav", tmp_path / "out/y.mp4")
+    pairs = zip(read_frames(path), read_frames(tmp_path / "out/y.mp4"), strict=True)
+    assert all(a[0] == b[0] and np.array_equal(a[1], b[1]) for a, b in pairs)
+    heard = load_audio(tmp_path / "out/y.mp4", 16_000)
+    assert np.argmax(np.abs(heard) > 0.3) / 16_000 == pytest.approx(1, abs=0.01)
+    assert len(heard) / 16_000 == pytest.approx(1.5, abs=0.04)
+    with pytest.raises(UserError, match="no sound"):
+        add_sound(path, path, tmp_path / "out/y.mp4")
+    assert [item.name for item in (tmp_path / "out").iterdir()] == ["y.mp4"]
+
+
+def write_with_key_frames(path: Path, fps: int, frames: int, every: int) -> Path:
+    """An H.264 video that can be entered at each `every`-th frame, with frames in between that look both ways."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.options = {"crf": "4", "g": str(every), "bf": "2", "sc_threshold": "0"}
+        for number in range(frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(number), format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("every", [7, 250])
+@pytest.mark.parametrize("fps", [30, 25, 47])
+def test_reading_from_the_middle_and_backwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, fps: int
+) -> None:
+    path = write_with_key_frames(tmp_path / "v.mp4", 30, 50, every)
+    whole = [number_of(rgb) for rgb in read_frames_at(path, fps)]
+    assert len(whole) == resampled_frame_count(path, fps)
+    assert sorted(whole) == whole
+    for first in (0, 1, 6, 13, 29, len(whole) - 1):
+        assert [number_of(rgb) for rgb in read_frames_at(path, fps, first)] == whole[first:]
+    assert next(read_frames_at(path, fps, len(whole)), None) is None
+    monkeypatch.setattr("gaussian_head.media.video.BACKWARDS_BYTES", 9 * 64 * 48 * 3)
+    for last in (len(whole) - 1, 17, 0):
+        assert [number_of(rgb) for rgb in read_frames_backwards(path, fps, last)] == whole[last::-1]

@@ -9,14 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from gaussian_head import checkpoints
+from gaussian_head.checkpoints import optimizer_tensors, restore_optimizer
 from gaussian_head.errors import UserError
-from gaussian_head.model import checkpoint as module
-from gaussian_head.model.checkpoint import (
-    find_checkpoint,
-    optimizer_tensors,
-    restore_optimizer,
-    save_checkpoint,
-)
+from gaussian_head.model.checkpoint import find_checkpoint, save_checkpoint
 from gaussian_head.model.head import Head
 
 DOCUMENT = {"stage": "face", "subject": "tiny"}
@@ -87,7 +83,7 @@ def test_a_half_written_checkpoint_is_none(folder, head, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_flush", dies)
+        patch.setattr(checkpoints, "_flush", dies)
         with pytest.raises(KeyboardInterrupt):
             save_checkpoint(folder, head, 9, DOCUMENT, {})
     assert find_checkpoint(folder).step == 5

@@ -10,6 +10,7 @@ import torch
 
 from gaussian_head.errors import UserError
 from gaussian_head.networks.s3fd import S3FD, decode, load_s3fd, places_of, suppress
+from gaussian_head.networks.s3fd_face_alignment import FaceAlignmentS3FD
 
 
 class KnownFaces(S3FD):
@@ -86,3 +87,33 @@ def test_another_networks_file_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("GAUSSIAN_HEAD_CHECKPOINTS", str(tmp_path))
     with pytest.raises(UserError, match="another network than S3FD"):
         load_s3fd(torch.device("cpu"))
+
+
+class FacesOfAlignment(FaceAlignmentS3FD):
+    """The other edition, which sees two faces in the first picture and none in the second."""
+
+    seen: torch.Tensor
+
+    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+        self.seen = pictures
+        places = np.array([(0.5, 0.5, 0.25, 0.5), (0.1, 0.2, 0.1, 0.1), (0.51, 0.5, 0.25, 0.5)], np.float32)
+        likely = torch.tensor([[0.6, 0.9, 0.55], [0.4, 0.1, 0.2]])
+        return torch.zeros(2, 3, 4), torch.stack([1 - likely, likely], -1), places
+
+
+def test_the_edition_of_face_alignment_finds_faces_in_several_pictures() -> None:
+    detector = FacesOfAlignment()
+    rgb = np.full((2, 40, 20, 3), (200, 100, 50), np.uint8)
+    first, second = detector.find(rgb)
+    np.testing.assert_allclose(first, [[1.6, 6, 4.8, 10], [12, 10, 20, 30]], rtol=1e-5)  # padded to 32 px in width
+    assert second.shape == (0, 4)
+    assert detector.seen.shape == (2, 3, 40, 32)
+    assert detector.seen[1, :, 7, 9].tolist() == [200 - 104, 100 - 117, 50 - 123]
+
+
+def test_both_editions_share_a_body_but_not_names() -> None:
+    theirs, ours = FaceAlignmentS3FD(), S3FD()
+    assert not set(theirs.state_dict()) & set(ours.state_dict())
+    assert sum(p.numel() for p in theirs.parameters()) == sum(p.numel() for p in ours.parameters())
+    assert all(p.device.type == "meta" for p in theirs.to("meta").parameters())
+    assert theirs.vgg[0] is theirs.conv1_1

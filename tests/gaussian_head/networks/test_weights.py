@@ -20,10 +20,10 @@ from gaussian_head.networks.weights import (
     TABLE,
     WeightsMissingError,
     find_weights,
-    list_weights,
     load_into,
     load_program,
     load_state_dict,
+    look_at,
     sha256_of,
 )
 
@@ -44,10 +44,14 @@ def test_every_row_of_the_table_is_complete() -> None:
         assert row.unlocks
         assert row.licence
         assert row.source
+        assert row.size_mb > 0
+        assert set(row.addresses) <= {row.file, *row.aliases} or row.repository
         assert row.sha256 == "" or (len(row.sha256) == 64 and int(row.sha256, 16))
     # torch's own convention: such a name ends with the first eight digits of the hash
     for name in ("alexnet", "inception"):
         assert TABLE[name].file.endswith(f"-{TABLE[name].sha256[:8]}.pth")
+    assert TABLE["i3d"].addresses == {"i3d_torchscript.pt": TABLE["i3d"].source}
+    assert TABLE["arcface"].addresses == TABLE["bfm"].addresses == {}
 
 
 def test_search_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +106,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, archive: bool) -> None:
     )  # fmt: skip
     (tmp_path / "bare.pth").write_bytes(pickle.dumps(Harmful(), protocol=2))
     for name in ("harmful.pth", "bare.pth"):
-        with pytest.raises(UserError, match="damaged, or it holds code"):
+        with pytest.raises(UserError, match="cannot be read as plain tensors"):
             load_state_dict(tmp_path / name)
     assert not (tmp_path / "harm").exists()
 
@@ -230,7 +234,7 @@ def test_a_program_runs_only_if_published_or_named(program: Path, monkeypatch: p
 
 
 def found() -> dict[str, weights.WeightState]:
-    return {state.weights.name: state for state in list_weights()}
+    return {name: look_at(weights) for name, weights in TABLE.items()}
 
 
 def test_list_tells_present_missing_and_corrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
