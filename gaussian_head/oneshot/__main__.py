@@ -1,7 +1,7 @@
 """Command: a portrait and a voice become a video.
 
-python -m gaussian_head.oneshot --portrait P --audio A [--out V.mp4] [--renderer auto|mesh] [--size 512] [--seed 0]
-    [--motion X] [--mouth-gain X] [--blink-rate N]
+python -m gaussian_head.oneshot --portrait P --audio A [--out V.mp4] [--renderer auto|vid2vid|pirender|mesh]
+    [--size 512] [--seed 0] [--motion X] [--mouth-gain X] [--blink-rate N]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from gaussian_head.errors import UserError, configure_logging, run_command
 from gaussian_head.media.audio import load_audio, warn_of_faults
 from gaussian_head.media.video import VideoWriter
 from gaussian_head.oneshot.pipelines import PipelineOptions, choose_pipeline
+from gaussian_head.oneshot.source.source import WHITE, over
 from gaussian_head.progress import track
 
 
@@ -36,7 +37,8 @@ class OneShotOptions:
     out: Path | None = None
     """Video to write; default: output/PORTRAIT_AUDIO.mp4."""
     renderer: str = "auto"
-    """auto: the best one whose weights are there; mesh: the built-in baseline, which needs none."""
+    """auto: the best one whose weights are there; vid2vid and pirender: SadTalker's motion, drawn by a published
+    network; mesh: the built-in baseline, which needs no weights."""
     size: int = 512
     """Px of the part around the head: pictures where it is smaller are enlarged, up to four times."""
     seed: int = 0
@@ -93,7 +95,7 @@ def speak(options: OneShotOptions) -> None:
     height, width = first.shape[:2]
     with VideoWriter(out, head.fps, width, height, audio=options.audio) as writer:
         for frame in chain([first], frames):
-            writer.write(frame)
+            writer.write(frame if frame.shape[2] == 3 else over(frame[..., :3], frame[..., 3], WHITE))
     print(f"{clock.frames} frames of {width} x {height} px: H.264 with sound")
     print(f"rendering alone: {clock.frames / max(clock.seconds, 1e-9):.1f} frames/s")
     print(out)

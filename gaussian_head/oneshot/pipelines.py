@@ -13,9 +13,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gaussian_head.errors import UserError
+from gaussian_head.networks.coefficient_regressor import load_coefficient_regressor
 from gaussian_head.networks.weights import WeightsMissingError, find_weights
+from gaussian_head.oneshot.audio2coeff.sadtalker import SadTalkerMotion, SadTalkerOptions
+from gaussian_head.oneshot.by_coefficients import CoefficientHead
+from gaussian_head.oneshot.face_renderer.pirender import load_pirender_renderer
+from gaussian_head.oneshot.face_renderer.renderer import FaceRenderer
+from gaussian_head.oneshot.face_renderer.vid2vid import load_vid2vid
+from gaussian_head.oneshot.first_frame import warn_of_mismatch
 from gaussian_head.oneshot.mesh.acting import Actor, Manner
 from gaussian_head.oneshot.mesh.head import MeshHead, read_portrait
+from gaussian_head.oneshot.source.source import SourceOptions, open_source
 from gaussian_head.talking_head import TalkingHead
 
 logger = logging.getLogger(__name__)
@@ -55,7 +63,50 @@ def open_mesh(options: PipelineOptions) -> TalkingHead:
     return MeshHead(read_portrait(options.portrait, options.size), Actor(manner=manner))
 
 
+def open_vid2vid(options: PipelineOptions) -> TalkingHead:
+    """Open SadTalker's motion with face-vid2vid."""
+    return _by_coefficients(options, load_vid2vid(crop=True))
+
+
+def open_pirender(options: PipelineOptions) -> TalkingHead:
+    """Open SadTalker's motion with PIRender."""
+    return _by_coefficients(options, load_pirender_renderer())
+
+
+def _by_coefficients(options: PipelineOptions, renderer: FaceRenderer) -> TalkingHead:
+    if options.motion != 1 and options.motion != 0:
+        logger.info("motion: this renderer knows 0, a still head, and 1; taken is 1.")
+    if options.blink_rate != PipelineOptions.blink_rate and options.blink_rate:
+        logger.info("blink rate: this renderer has its own; only 0 is obeyed.")
+    source = open_source(
+        options.portrait,
+        SourceOptions(mode="full", side_px=renderer.side_px),
+        regressor=load_coefficient_regressor(),
+    )
+    side = renderer.side_px
+    warn_of_mismatch(source.coefficients, source.landmarks, side, side, str(options.portrait))
+    told = SadTalkerOptions(
+        seed=options.seed,
+        expression_scale=options.mouth_gain,
+        still=options.motion == 0,
+        blinks="random" if options.blink_rate else "none",
+    )
+    return CoefficientHead(source, SadTalkerMotion.load(told), renderer)
+
+
+_SADTALKER = ("deep3d", "sadtalker_expression", "sadtalker_pose")
+
 PIPELINES: dict[str, Pipeline] = {
+    "vid2vid": Pipeline(
+        "SadTalker: expressions and head motion from sound, drawn by face-vid2vid at 256 px",
+        (*_SADTALKER, "sadtalker_256", "sadtalker_mapping_full"),
+        open_vid2vid,
+    ),
+    "pirender": Pipeline(
+        "expressions and head motion of SadTalker, drawn by PIRender at 256 px",
+        (*_SADTALKER, "pirender"),
+        open_pirender,
+    ),
     "mesh": Pipeline(
         "built-in baseline: the portrait as a mesh, moved by a small network trained on procedural voices",
         (),
@@ -83,7 +134,7 @@ def choose_pipeline(name: str = "auto") -> tuple[str, Pipeline]:
             for needed in pipeline.weights:
                 find_weights(needed)
         except WeightsMissingError as error:
-            logger.info("renderer %s is left out: %s", found, error)
+            logger.debug("renderer %s is left out: %s", found, error)
             continue
         return found, pipeline
     raise UserError(f"none of the renderers {', '.join(PIPELINES)} has its weights; see scripts/prepare.sh.")

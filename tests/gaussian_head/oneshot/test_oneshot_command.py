@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from portraits import Told, face_points, smooth_picture
 from procedural_portrait import procedural_portrait
 
 from data_utils.synthetic.utterances import utter
 from gaussian_head.errors import UserError
+from gaussian_head.geometry.coefficients import FaceCoefficients
 from gaussian_head.geometry.landmarks import MESH_TO_68
 from gaussian_head.media.audio import load_audio, write_wav
 from gaussian_head.media.image import write_png
 from gaussian_head.media.video import probe_video, read_frames
-from gaussian_head.networks.weights import WeightsMissingError
+from gaussian_head.networks.weights import TABLE, WeightsMissingError
 from gaussian_head.oneshot import pipelines
 from gaussian_head.oneshot.__main__ import OneShotOptions, speak
+from gaussian_head.oneshot.audio2coeff.sadtalker import SadTalkerMotion
+from gaussian_head.oneshot.by_coefficients import CoefficientHead
 from gaussian_head.oneshot.mesh import head as mesh_head
 from gaussian_head.oneshot.mesh.head import read_portrait
 from gaussian_head.oneshot.source.detect import FoundFace
+from gaussian_head.oneshot.source.source import SourceOptions, open_source
 
 
 @pytest.fixture
@@ -169,3 +176,66 @@ def test_auto_takes_the_best_whose_weights_are_there(monkeypatch: pytest.MonkeyP
         pipelines.choose_pipeline("better")
     monkeypatch.setattr(pipelines, "find_weights", lambda name: tmp_path / name)
     assert pipelines.choose_pipeline() == ("better", better)
+
+
+def test_without_weights_auto_is_the_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> Path:
+        raise WeightsMissingError(f"{name} is missing; bash scripts/prepare.sh")
+
+    monkeypatch.setattr(pipelines, "find_weights", missing)
+    assert pipelines.choose_pipeline()[0] == "mesh"
+    for name in ("vid2vid", "pirender"):
+        with pytest.raises(WeightsMissingError, match="deep3d"):
+            pipelines.choose_pipeline(name)
+
+
+def test_every_weight_that_a_pipeline_names_is_known() -> None:
+    for pipeline in pipelines.PIPELINES.values():
+        assert set(pipeline.weights) <= set(TABLE)
+
+
+class Painter:
+    """A face renderer that paints each frame in one colour, told by its motion."""
+
+    side_px, needs_crop = 64, True
+
+    def animate(self, source: np.ndarray, first: np.ndarray, motion: np.ndarray) -> Iterator[np.ndarray]:
+        assert source.shape == (64, 64, 3)
+        assert first.shape == (73,)
+        for row in motion:
+            yield np.full((64, 64, 3), int(row[0]), np.uint8)
+
+
+class Counting(SadTalkerMotion):
+    """Motion that counts the frames, without networks."""
+
+    def __init__(self) -> None:
+        self.fps = 25
+
+    def move(self, speech: np.ndarray, first: FaceCoefficients, *, crop: bool) -> Iterator[np.ndarray]:
+        start = first.motion(crop)[0]
+        for k in range(len(speech) // 640):
+            row = start.copy()
+            row[0] = 10 * k
+            yield np.float32(row[None])
+
+
+def test_a_head_of_coefficients_is_pasted_back(tmp_path: Path) -> None:
+    picture = smooth_picture(300, 260)
+    write_png(tmp_path / "face.png", picture)
+    points = face_points(140, 110, 70)
+    source = open_source(
+        tmp_path / "face.png", SourceOptions(mode="full", side_px=64), finder=Told(FoundFace(points, 1))
+    )
+    motion, painter = Counting(), Painter()
+    with pytest.raises(ValueError, match="coefficients"):
+        CoefficientHead(source, motion, painter)
+    row = np.zeros((1, 257), np.float32)
+    face = replace(FaceCoefficients.from_vector(row), crop=np.ones((1, 3), np.float32))
+    head = CoefficientHead(replace(source, coefficients=face), motion, painter)
+    frames = list(head.speak(np.zeros(4 * 640, np.float32)))
+    assert len(frames) == 4
+    assert frames[0].shape == picture.shape
+    x, y = ((source.box.left + source.box.right) // 2, (source.box.top + source.box.bottom) // 2)
+    assert [int(frame[y, x, 0]) for frame in frames] == [0, 10, 20, 30]
+    np.testing.assert_array_equal(frames[3][:, 290:], picture[:, 290:])
