@@ -36,6 +36,8 @@ CLOSES = 0.10
 """Lips parted up to this (face heights) close in silence; a wider smile keeps what is more."""
 PARTED, SEAM = 0.012, 0.0035
 """Lips are parted beyond the first; closed, they keep the second (face heights)."""
+UNMOVED_PX = 0.02
+"""What moves less is looked up where it was."""
 LID_MARGIN = 0.16
 """The lid's edge is taken this share of the eye's opening lower: lashes and their shadow go with the lid."""
 
@@ -124,11 +126,14 @@ class PortraitMesh:
         before = self._identity + back  # where each pixel was before the head moved
         points = self.points(pose)
         lookup = before.copy()
-        left, top, right, bottom = self._box
-        part = (slice(top, bottom), slice(left, right))
-        bend = self._bend(points)
-        lookup[part] += cv2.remap(bend, *_planes(before[part] - [left, top]), cv2.INTER_LINEAR)
-        frame = cv2.remap(self.rgb, *_planes(lookup), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        box = self._moved_box(points)
+        if box is not None:
+            left, top, right, bottom = box
+            way = np.abs(back[top:bottom, left:right]).max() + 1
+            part = _part(left - way, top - way, right + way, bottom + way, *self.rgb.shape[:2])
+            bend = self._bend(points, box)
+            lookup[part] += cv2.remap(bend, _map(before[part] - np.float32([left, top])), None, cv2.INTER_LINEAR)
+        frame = cv2.remap(self.rgb, _map(lookup), None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         for eye in self._eyes:
             self._open_eye(frame, eye, pose.blink, points, before)
         self._compose_mouth(frame, pose, points, before)
@@ -138,9 +143,19 @@ class PortraitMesh:
         turn = Rotation.from_rotvec(np.array(pose.angles)).as_matrix()
         return self.motion.forward(turn, np.array(pose.shift), pose.breath)
 
-    def _bend(self, points: Float[ndarray, "V 2"]) -> Float32[ndarray, "h w 2"]:
-        """Return, for each pixel of the box, the way from the moved mesh back to the resting one."""
-        left, top, right, bottom = self._box
+    def _moved_box(self, points: Float[ndarray, "V 2"]) -> tuple[int, int, int, int] | None:
+        """Return what the triangles cover that moved, before or after; None where none did."""
+        moved = np.abs(points - self._rest).max(1) > UNMOVED_PX
+        faces = self.rig.faces[moved[self.rig.faces].any(1)]
+        if not len(faces):
+            return None
+        touched = np.unique(faces)
+        height, width = self.rgb.shape[:2]
+        return _box(np.concatenate([points[touched], self._rest[touched]]), 2, width, height)
+
+    def _bend(self, points: Float[ndarray, "V 2"], box: tuple[int, int, int, int]) -> Float32[ndarray, "h w 2"]:
+        """Return, for each pixel of a box, the way from the moved mesh back to the resting one."""
+        left, top, right, bottom = box
         placed = np.concatenate([points, points]) - [left, top]
         placed = np.column_stack([placed, self._depth]).astype(np.float32)
         with torch.no_grad():
@@ -163,12 +178,12 @@ class PortraitMesh:
         left, top, right, bottom = eye.box
         part = (slice(top, bottom), slice(left, right))
         lid = eye.lid(points, blink)
-        painted = cv2.remap(lid, *_planes(before[part] - [left, top]), cv2.INTER_LINEAR)
+        painted = cv2.remap(lid, _map(before[part] - [left, top]), None, cv2.INTER_LINEAR)
         frame[part] = _mixed(frame[part], painted[..., :3], painted[..., 3:])
-        ball = cv2.remap(self.rgb, *_planes(before[part]), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        ball = cv2.remap(self.rgb, _map(before[part]), None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         open_part = eye.opening(points)
         open_part *= min(1.0, 6 * (1 - blink))  # an outline of no area still has a drawn border
-        cover = cv2.remap(open_part, *_planes(before[part] - [left, top]), cv2.INTER_LINEAR)[..., None]
+        cover = cv2.remap(open_part, _map(before[part] - [left, top]), None, cv2.INTER_LINEAR)[..., None]
         shade = 1 - 0.25 * blink  # the falling lid's shadow
         frame[part] = _mixed(frame[part], ball * shade, cover)
 
@@ -179,11 +194,9 @@ class PortraitMesh:
         height, width = self.rgb.shape[:2]
         way = np.abs(_sample(before - self._identity, self._rest[INNER])).max() + 2
         box = self.mouth.box
-        left, top = max(0, int(box[0] - way)), max(0, int(box[1] - way))
-        right, bottom = min(width, int(box[2] + way)), min(height, int(box[3] + way))
-        part = (slice(top, bottom), slice(left, right))
+        part = _part(box[0] - way, box[1] - way, box[2] + way, box[3] + way, height, width)
         place = (before[part] - np.float32(box[:2]) + 0.5) * OVERSAMPLING - 0.5
-        seen = cv2.remap(drawn, *_planes(place), cv2.INTER_LINEAR)
+        seen = cv2.remap(drawn, _map(place), None, cv2.INTER_LINEAR)
         frame[part] = _mixed(frame[part], seen[..., :3], seen[..., 3:])
 
 
@@ -263,9 +276,14 @@ def _box(points: Float[ndarray, "N 2"], margin: int, width: int, height: int) ->
     return int(left), int(top), int(right), int(bottom)
 
 
-def _planes(places: Float[ndarray, "h w 2"]) -> tuple[Float32[ndarray, "h w"], Float32[ndarray, "h w"]]:
-    places = np.asarray(places, np.float32)
-    return np.ascontiguousarray(places[..., 0]), np.ascontiguousarray(places[..., 1])
+def _part(left: float, top: float, right: float, bottom: float, height: int, width: int) -> tuple[slice, slice]:
+    """Return the whole pixels of a rectangle that lie in a picture."""
+    rows, columns = (max(0, int(top)), min(height, int(bottom) + 1)), (max(0, int(left)), min(width, int(right) + 1))
+    return slice(*rows), slice(*columns)
+
+
+def _map(places: Float[ndarray, "h w 2"]) -> Float32[ndarray, "h w 2"]:
+    return np.ascontiguousarray(places, np.float32)
 
 
 def _sample(field: Float32[ndarray, "H W C"], points: Float[ndarray, "N 2"]) -> Float[ndarray, "N C"]:
