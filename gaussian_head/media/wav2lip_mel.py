@@ -5,6 +5,7 @@ Unlike `gaussian_head.media.mel` it depends on the recording's loudness: checkpo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -24,9 +25,10 @@ _BLOCK = 1024
 """Columns transformed at once: 13 s of sound, 16 MB."""
 
 
-def wav2lip_mel(
-    speech: Float[ndarray, "S"], bands: int = 80, padding: Literal["zeros", "reflect"] = "zeros"
-) -> Float32[ndarray, "J M"]:
+Padding = Literal["zeros", "reflect"]
+
+
+def wav2lip_mel(speech: Float[ndarray, "S"], bands: int = 80, padding: Padding = "zeros") -> Float32[ndarray, "J M"]:
     """Measure the loudness of bands between 55 and 7600 Hz (Slaney scale), 80 times a second.
 
     Row j is centred on sample 200 j. Values are decibels below full scale, 0 dB - 20 mapped so that -100 dB is -4 and
@@ -41,15 +43,23 @@ def wav2lip_mel(
     Returns:
         J = 1 + floor(S / 200) rows in [-4, 4].
     """
+    mel = np.empty((columns_in_speech(len(speech)), bands), np.float32)
+    done = 0
+    for magnitude in spectrum(speech, padding):
+        mel[done : done + len(magnitude)] = _levels(magnitude, bands)
+        done += len(magnitude)
+    return mel
+
+
+def spectrum(speech: Float[ndarray, "S"], padding: Padding = "zeros") -> Iterator[Float64[ndarray, "n 401"]]:
+    """Yield the magnitudes of the mel's Fourier transform, rows as of `wav2lip_mel`, a block after the other."""
     columns = columns_in_speech(len(speech))
-    mel = np.empty((columns, bands), np.float32)
     for start in range(0, columns, _BLOCK):
         count = min(_BLOCK, columns - start)
         first = MEL_HOP * start - WINDOW // 2
         heard = _emphasised(speech, np.arange(first, first + MEL_HOP * (count - 1) + WINDOW), padding)
         windows = np.lib.stride_tricks.sliding_window_view(heard, WINDOW)[::MEL_HOP]
-        mel[start : start + count] = _levels(windows, bands)
-    return mel
+        yield np.abs(np.fft.rfft(windows * _HANN))
 
 
 def _emphasised(speech: Float[ndarray, "S"], at: Int64[ndarray, "N"], padding: str) -> Float64[ndarray, "N"]:
@@ -67,8 +77,7 @@ def _emphasised(speech: Float[ndarray, "S"], at: Int64[ndarray, "N"], padding: s
     return np.where(inside, np.float64(speech[at]) - PRE_EMPHASIS * before, 0.0)
 
 
-def _levels(windows: Float[ndarray, "J W"], bands: int) -> Float[ndarray, "J M"]:
-    magnitude = np.abs(np.fft.rfft(windows * _HANN))
+def _levels(magnitude: Float64[ndarray, "J 401"], bands: int) -> Float[ndarray, "J M"]:
     power = (mel_filters(bands, WINDOW, LOW_HZ, HIGH_HZ) @ magnitude.T).T
     level_db = 20 * np.log10(np.maximum(1e-5, power)) - 20
     return np.clip(8 * (level_db + 100) / 100 + SILENCE, SILENCE, -SILENCE)

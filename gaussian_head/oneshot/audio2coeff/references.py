@@ -30,3 +30,19 @@ def repeated(rows: Float[ndarray, "N M"], loop: Loop, rows_fps: Rate = 25, fps: 
     turn = np.concatenate([rows, rows[-2:0:-1]]) if loop == "bounce" else rows
     while True:
         yield from turn
+
+
+def with_pose_of(
+    moved: Iterator[ndarray], poses: Float[ndarray, "N 6"], loop: Loop, poses_fps: Rate = 25, fps: Rate = 25
+) -> Iterator[ndarray]:
+    """Add a video's head motion, relative to its first frame, to a motion; ends with that.
+
+    Args:
+        moved: Poses, one after the other.
+        poses: The video's.
+        loop: How the video goes on when it is too short.
+        poses_fps: Its frames a second.
+        fps: Frames a second of `moved`.
+    """
+    followed = repeated(np.float32(poses), loop, poses_fps, fps)
+    return (row + other - poses[0] for row, other in zip(moved, followed, strict=False))

@@ -26,7 +26,7 @@ from gaussian_head.networks.sadtalker_pose import STYLES, PoseNetwork, load_pose
 from gaussian_head.oneshot.audio2coeff.blinks import Blinks, closed_eyes
 from gaussian_head.oneshot.audio2coeff.head_motion import HeadMotion, latents
 from gaussian_head.oneshot.audio2coeff.hearing import Constant, Hearing, Speech
-from gaussian_head.oneshot.audio2coeff.references import Loop, repeated
+from gaussian_head.oneshot.audio2coeff.references import Loop, repeated, with_pose_of
 from gaussian_head.oneshot.audio2coeff.streams import Row, in_blocks, retimed, smoothed
 
 NETWORK_FPS = 25
@@ -207,9 +207,8 @@ class SadTalkerMotion:
             moved = smoothed((start + row for row in chunks(latents(options.seed))), heard.frames)
         if references.pose is None:
             return moved
-        followed = self._follow(references.pose.motion(crop=False)[:, 64:70], references.fps)
-        origin = references.pose.motion(crop=False)[0, 64:70]
-        return (row + other - origin for row, other in zip(moved, followed, strict=False))
+        poses = references.pose.motion(crop=False)[:, 64:70]
+        return with_pose_of(moved, poses, options.loop, references.fps, NETWORK_FPS)
 
     def _follow(self, rows: Float[ndarray, "N M"], fps: float | int) -> Iterator[Row]:
         return repeated(np.float32(rows), self.options.loop, fps, NETWORK_FPS)
