@@ -120,7 +120,7 @@ def _teller(file: str) -> Callable[[int, int | None], None]:
 def summary(state: WeightState) -> str:
     """Say in a line what was found."""
     remark = f" ({state.remark})" if state.remark else ""
-    return f"{state.state:8} {state.weights.name:16} {state.weights.file}: {state.weights.unlocks}{remark}"
+    return f"{state.state:8} {state.weights.name:22} {state.weights.file}: {state.weights.unlocks}{remark}"
 
 
 def describe(state: WeightState) -> str:
