@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from gaussian_head.config import from_json, to_json
 from gaussian_head.driving.audio_landmarks import AudioLandmarkConfig, AudioLandmarkNet
 from gaussian_head.errors import UserError
-from gaussian_head.media.files import replacing
+from gaussian_head.media.described_tensors import read_described, write_described
 
 FORMAT = "audio-landmarks-1"
 
@@ -41,19 +39,8 @@ class Pretrained:
             FileNotFoundError: No such file.
             UserError: It is no pretrained network.
         """
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} does not exist; make it with: python -m gaussian_head.pretrain_landmarks data/A data/B "
-                f"--out {path.parent}"
-            )
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                told = file.metadata() or {}
-                if told.get("format") != FORMAT:
-                    raise UserError(f"{path} must be {FORMAT}, got {told.get('format')}; pretrain with this version.")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- no mapping
-        except SafetensorError as error:
-            raise UserError(f"{path} is damaged or no safetensors file ({error}); pretrain again.") from error
+        remedy = f"make it with: python -m gaussian_head.pretrain_landmarks data/A data/B --out {path.parent}"
+        told, tensors = read_described(path, FORMAT, remedy)
         basis, spread = tensors.pop("common.basis"), tensors.pop("common.spread")
         net = AudioLandmarkNet(from_json(AudioLandmarkConfig, json.loads(told["network"])))
         net.load_state_dict(tensors)
@@ -62,14 +49,12 @@ class Pretrained:
     def save(self, path: Path) -> None:
         """Write everything into one safetensors file, atomically."""
         told = {
-            "format": FORMAT,
             "extractor": self.extractor,
             "people": json.dumps(self.people),
             "network": json.dumps(to_json(self.net.config)),
         }
         tensors = self.net.state_dict() | {"common.basis": self.basis, "common.spread": self.spread}
-        with replacing(path) as temporary:
-            save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, metadata=told)
+        write_described(path, FORMAT, told, tensors)
 
     def check(self, extractor: str, feature_shape: tuple[int, int], look_ahead: int) -> None:
         """Refuse to begin a network of another kind.

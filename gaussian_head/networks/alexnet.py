@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gaussian_head.errors import UserError
-from gaussian_head.networks.weights import find_weights, load_state_dict
+from gaussian_head.networks.weights import find_weights, load_from_larger
 
 SMALLEST_PX = 31
 """Below this side of the picture nothing is left for the last convolutions."""
@@ -59,16 +57,4 @@ def load_alexnet(given: Path | None = None) -> AlexNet:
         WeightsMissingError: The file is not there.
         UserError: It is damaged, or not AlexNet's.
     """
-    path = find_weights("alexnet", given)
-    held = load_state_dict(path)
-    with torch.device("meta"):
-        network = AlexNet()
-    expected = {name: value.shape for name, value in network.state_dict().items()}
-    for name, shape in expected.items():
-        if name not in held or held[name].shape != shape:
-            found = list(held[name].shape) if name in held else "nothing"
-            raise UserError(
-                f"{path} is not torchvision's AlexNet: {name} must be {list(shape)}, found {found}; fetch it again."
-            )
-    network.load_state_dict({name: held[name].float() for name in expected}, assign=True)
-    return network.eval().requires_grad_(requires_grad=False)
+    return load_from_larger(AlexNet, find_weights("alexnet", given), "torchvision's AlexNet")

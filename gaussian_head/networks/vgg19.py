@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gaussian_head.errors import UserError
-from gaussian_head.networks.weights import find_weights, load_state_dict
+from gaussian_head.networks.weights import find_weights, load_from_larger
 
 CHANNELS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,))
 """Of the convolutions before each pooling; the three that follow `relu5_1` are left out."""
@@ -57,16 +55,4 @@ def load_vgg19(given: Path | None = None) -> Vgg19:
         WeightsMissingError: The file is not there.
         UserError: It is damaged, or not VGG-19's.
     """
-    path = find_weights("vgg19", given)
-    held = load_state_dict(path)
-    with torch.device("meta"):
-        network = Vgg19()
-    expected = {name: value.shape for name, value in network.state_dict().items()}
-    for name, shape in expected.items():
-        if name not in held or held[name].shape != shape:
-            found = list(held[name].shape) if name in held else "nothing"
-            raise UserError(
-                f"{path} is not torchvision's VGG-19: {name} must be {list(shape)}, found {found}; fetch it again."
-            )
-    network.load_state_dict({name: held[name].float() for name in expected}, assign=True)
-    return network.eval().requires_grad_(requires_grad=False)
+    return load_from_larger(Vgg19, find_weights("vgg19", given), "torchvision's VGG-19")

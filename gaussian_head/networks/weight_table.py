@@ -192,14 +192,12 @@ TABLE: dict[str, WeightFile] = {
             "https://github.com/xinntao/facexlib/releases/download/v0.1.0/detection_Resnet50_Final.pth",
             "6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d",
             size_mb=109, users="non-commercial",
-            url="https://github.com/xinntao/facexlib/releases/download/v0.1.0/detection_Resnet50_Final.pth",
         ),
         WeightFile(
             "fan", "alignment_WFLW_4HG.pth", "one-shot: the landmarks of portraits, with RetinaFace",
             "MIT (facexlib); trained on WFLW, which is for non-commercial research",
             "https://github.com/xinntao/facexlib/releases/download/v0.1.0/alignment_WFLW_4HG.pth",
             size_mb=194, users="non-commercial",
-            url="https://github.com/xinntao/facexlib/releases/download/v0.1.0/alignment_WFLW_4HG.pth",
         ),
         WeightFile(
             "gfpgan", "GFPGANv1.4.pth", "one-shot: --enhancer gfpgan (with the package gfpgan)",
@@ -207,7 +205,6 @@ TABLE: dict[str, WeightFile] = {
             "https://github.com/TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.4.pth",
             "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad",
             size_mb=349, users="non-commercial",
-            url="https://github.com/TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.4.pth",
         ),
         WeightFile(
             "pirender", "epoch_00190_iteration_000400000_checkpoint.pt", "the face renderer pirender",

@@ -12,7 +12,7 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -163,6 +163,29 @@ def load_into(network: Network, path: Path, prefix: str = "") -> Network:
             "see scripts/prepare.sh for the file that is meant."
         )
     network.load_state_dict(held, strict=False)
+    return network.eval().requires_grad_(False)
+
+
+def load_from_larger(build: Callable[[], Network], path: Path, whose: str) -> Network:
+    """Make a network whose tensors are some of a file's; returns it frozen and in evaluation mode.
+
+    Args:
+        build: Makes it; on torch's `meta` device, without memory.
+        path: The file.
+        whose: What the file is said to be, for the message.
+
+    Raises:
+        UserError: The file is damaged, or lacks a tensor of that name and shape.
+    """
+    held = load_state_dict(path)
+    with torch.device("meta"):
+        network = build()
+    expected = {name: value.shape for name, value in network.state_dict().items()}
+    for name, shape in expected.items():
+        if name not in held or held[name].shape != shape:
+            found = list(held[name].shape) if name in held else "nothing"
+            raise UserError(f"{path} is not {whose}: {name} must be {list(shape)}, found {found}; fetch it again.")
+    network.load_state_dict({name: held[name].float() for name in expected}, assign=True)
     return network.eval().requires_grad_(False)
 
 

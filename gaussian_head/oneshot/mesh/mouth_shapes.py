@@ -15,14 +15,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from gaussian_head.config import from_json, to_json
 from gaussian_head.driving.audio_landmarks import AudioLandmarkConfig, AudioLandmarkNet, Stream
-from gaussian_head.errors import UserError
-from gaussian_head.media.files import replacing
+from gaussian_head.media.described_tensors import read_described, write_described
 from gaussian_head.media.mel import MelStream
 
 FORMAT = "mouth-shapes-1"
@@ -52,19 +49,10 @@ class MouthShapes:
             FileNotFoundError: No such file.
             UserError: It is no such network.
         """
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} is missing; install the package again, or make it: python -m gaussian_head.oneshot.mesh."
-                f"pretrain data/utterances --out {path}"
-            )
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                told = file.metadata() or {}
-                if told.get("format") != FORMAT:
-                    raise UserError(f"{path} must be {FORMAT}, got {told.get('format')}; pretrain with this version.")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- no mapping
-        except SafetensorError as error:
-            raise UserError(f"{path} is damaged or no safetensors file ({error}); pretrain again.") from error
+        remedy = (
+            f"install the package again, or: python -m gaussian_head.oneshot.mesh.pretrain data/utterances --out {path}"
+        )
+        told, tensors = read_described(path, FORMAT, remedy)
         mean, scale = tensors.pop("shapes.mean"), tensors.pop("shapes.scale")
         net = AudioLandmarkNet(from_json(AudioLandmarkConfig, json.loads(told["network"])))
         net.load_state_dict(tensors)
@@ -72,10 +60,9 @@ class MouthShapes:
 
     def save(self, path: Path) -> None:
         """Write everything into one safetensors file, atomically."""
-        told = {"format": FORMAT, "network": json.dumps(to_json(self.net.config)), "made": json.dumps(self.made)}
+        told = {"network": json.dumps(to_json(self.net.config)), "made": json.dumps(self.made)}
         tensors = self.net.state_dict() | {"shapes.mean": self.mean, "shapes.scale": self.scale}
-        with replacing(path) as temporary:
-            save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, metadata=told)
+        write_described(path, FORMAT, told, tensors)
 
     def hear(
         self, speech: Float[ndarray, "S"], loud_db: float | None = None, block: int = 16_000

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import mesh
+from flat_face import mesh
 from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
