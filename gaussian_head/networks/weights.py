@@ -12,7 +12,7 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -69,6 +69,30 @@ def find_weights(name: str, given: Path | None = None) -> Path:
         if path.is_file():
             return path
     raise WeightsMissingError(f"needs {weights.file}, see scripts/prepare.sh")
+
+
+def require_weights(names: Sequence[str], purpose: str) -> None:
+    """Refuse to begin what lacks weights.
+
+    Args:
+        names: Keys of TABLE.
+        purpose: What needs them.
+
+    Raises:
+        WeightsMissingError: Some are missing; the message names all of them, their place, and what to run.
+    """
+    missing = []
+    for name in names:
+        try:
+            find_weights(name)
+        except WeightsMissingError:
+            missing.append(name)
+    if missing:
+        files = ", ".join(TABLE[name].file for name in missing)
+        raise WeightsMissingError(
+            f"{purpose} needs {files} in {search_folders()[0].resolve()}; to fetch them, or to be told where they are "
+            f"got: bash scripts/prepare.sh {' '.join(missing)}"
+        )
 
 
 def search_folders() -> list[Path]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from gaussian_head.device import choose_device
 from gaussian_head.errors import UserError
-from gaussian_head.networks.weights import WeightsMissingError, find_weights
+from gaussian_head.networks.weights import WeightsMissingError, find_weights, require_weights
 from gaussian_head.oneshot.coefficient_head import CoefficientOptions, open_coefficient_head
 from gaussian_head.oneshot.face_renderer.pirender import load_pirender_renderer
 from gaussian_head.oneshot.face_renderer.vid2vid import Vid2VidOptions, load_vid2vid
@@ -119,8 +119,7 @@ def choose_pipeline(name: str = "auto") -> tuple[str, Pipeline]:
     if name != "auto":
         if name not in PIPELINES:
             raise UserError(f"--renderer must be auto or one of {', '.join(PIPELINES)}, got {name}.")
-        for needed in PIPELINES[name].weights:
-            find_weights(needed)
+        require_weights(PIPELINES[name].weights, f"--renderer {name}")
         return name, PIPELINES[name]
     for found, pipeline in PIPELINES.items():
         missing = [needed for needed in pipeline.weights if not _is_there(needed)]

@@ -10,6 +10,7 @@ from typing import Any
 
 from gaussian_head.errors import UserError
 from gaussian_head.media.files import write_bytes
+from gaussian_head.networks.weights import search_folders
 from gaussian_head.oneshot.challenge.layout import Clip, Handover, find_clips
 from gaussian_head.oneshot.challenge.steps import STEPS, Progress, Step
 from gaussian_head.oneshot.challenge.workers import Workers
@@ -85,7 +86,8 @@ def _require_workers(steps: Sequence[Step], workers: Workers) -> None:
         except UserError as error:
             missing[name] = str(error)
     if missing:
-        raise UserError("; ".join(f"{name} {why}" for name, why in missing.items()))
+        told = "; ".join(f"{name} {why}" for name, why in missing.items())
+        raise UserError(f"{told} (place: {search_folders()[0].resolve()}).")
 
 
 def _require_same(path: Path, options: dict[str, Any]) -> None:
