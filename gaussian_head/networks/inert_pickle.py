@@ -76,7 +76,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: It is damaged, a torchscript archive, or no checkpoint of torch.
     """
-    if zipfile.is_zipfile(path):
+    with path.open("rb") as file:
+        begins_as_zip = file.read(2) == b"PK"  # all that torch looks at before it opens a program
+    if begins_as_zip and not zipfile.is_zipfile(path):
+        raise UserError(f"{path} cannot be read as a checkpoint of torch: it is a damaged archive.")
+    if begins_as_zip:
         with zipfile.ZipFile(path) as archive:
             if any(name.endswith("/constants.pkl") for name in archive.namelist()):
                 raise UserError(f"{path} is a torchscript archive, a program; it holds no plain checkpoint.")
